@@ -1,0 +1,51 @@
+# A small real benchmark: streets rendered with a game's art (GTA5's layout) to CamVid's day videos
+# (Cityscapes' layout), nine classes, images of 480 x 360.
+data_root = '{{$GAME2VIDEO:data/game2video}}'
+classes = ('road', 'sidewalk', 'building', 'fence', 'pole', 'traffic sign', 'vegetation', 'sky',
+           'car')
+scale = (321, 241)  # a multiple of the stride plus one: features lie over the image's borders
+
+resize = dict(
+    type='Resize', scale=scale, keep_ratio=False, interpolation='bicubic', backend='pillow')
+load = dict(type='LoadImageFromFile', imdecode_backend='pillow')
+labels = [dict(type='LoadAnnotations'), dict(type='MapLabelIds')]
+sampler = dict(type='InfiniteSampler', shuffle=True)
+target = dict(
+    type='CityscapesLabelIdsDataset',
+    data_root=f'{data_root}/camvid',
+    img_suffix='_leftImg8bit.jpg',
+    metainfo=dict(classes=classes))
+
+train_dataloader = dict(  # the source
+    batch_size=1,
+    num_workers=1,
+    persistent_workers=True,
+    sampler=sampler,
+    dataset=dict(
+        type='GTADataset',
+        data_root=f'{data_root}/street',
+        img_suffix='.jpg',
+        metainfo=dict(classes=classes),
+        data_prefix=dict(img_path='images', seg_map_path='labels'),
+        pipeline=[load, *labels, resize, dict(type='PackSegInputs')]))
+target_dataloader = dict(  # no label is ever read
+    batch_size=1,
+    num_workers=1,
+    persistent_workers=True,
+    sampler=sampler,
+    dataset=dict(
+        **target,
+        data_prefix=dict(img_path='leftImg8bit/train'),
+        pipeline=[load, resize, dict(type='PackSegInputs')]))
+val_dataloader = dict(
+    batch_size=1,
+    num_workers=1,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        **target,
+        data_prefix=dict(img_path='leftImg8bit/val', seg_map_path='gtFine/val'),
+        pipeline=[load, resize, *labels, dict(type='PackSegInputs')]))
+test_dataloader = val_dataloader
+val_evaluator = dict(type='ClassIoUMetric', iou_metrics=['mIoU'])
+test_evaluator = val_evaluator

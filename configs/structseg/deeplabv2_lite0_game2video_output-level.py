@@ -1,0 +1,2 @@
+_base_ = 'deeplabv2_lite0_game2video.py'
+model = dict(reconstructor=None)

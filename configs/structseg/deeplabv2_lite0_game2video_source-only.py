@@ -1,0 +1,3 @@
+_base_ = 'deeplabv2_lite0_game2video.py'
+model = dict(reconstructor=None, discriminator=None)
+target_dataloader = None

@@ -1,0 +1,2 @@
+_base_ = 'deeplabv2_r101_gta2cs.py'
+model = dict(reconstructor=None)

@@ -1,0 +1,3 @@
+_base_ = 'deeplabv2_r101_gta2cs.py'
+model = dict(reconstructor=None, discriminator=None)
+target_dataloader = None

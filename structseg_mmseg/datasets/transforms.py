@@ -1,0 +1,35 @@
+from mmcv.transforms import BaseTransform
+from mmseg.registry import TRANSFORMS
+
+from structseg_mmseg.errors import InputError
+
+
+@TRANSFORMS.register_module()
+class MapLabelIds(BaseTransform):
+    """Turn the labelIds that ``LoadAnnotations`` has read into class indices.
+
+    It looks them up in the table of a :class:`LabelIdsDataset`, and does nothing where there is no
+    label, so that mmseg's inferencers can run the pipeline, too.
+
+    Required keys: ``label_lut``, ``seg_map_path``. Modified keys: ``gt_seg_map``.
+    """
+
+    def transform(self, results: dict) -> dict:
+        """Map ``gt_seg_map``, uint8 (H, W).
+
+        Raises:
+            InputError: If the file is no map of ids, or holds one outside the table.
+        """
+        label = results.get('gt_seg_map')
+        if label is None:
+            return results
+        path, lut = results['seg_map_path'], results['label_lut']
+        if label.ndim != 2:
+            raise InputError(f'{path} is a colour image: give the file of labelIds')
+        try:
+            results['gt_seg_map'] = lut.take(label)
+        except IndexError:
+            raise InputError(f'{path} holds label id {label.max()}: labelIds end at '
+                             f'{len(lut) - 1}, so give labelIds (not trainIds), or mend the file'
+                             ) from None
+        return results

@@ -1,0 +1,93 @@
+"""Loading checkpoints as data: none of mmengine's ways may run code that a file holds.
+
+mmengine 0.10.7 unpickles without restriction, onedl-mmengine falls back to that for files that a
+restricted load refuses. Here mmengine's loader of local files is replaced by a restricted one, on
+both, and torch is told to restrict the loads that go another way (a URL, ``open-mmlab://``).
+"""
+import os
+import pickle
+from typing import Any, Union
+
+import numpy as np
+import torch
+from mmengine.logging.history_buffer import HistoryBuffer
+from mmengine.runner.checkpoint import CheckpointLoader
+from torch import nn
+
+from structseg_mmseg.errors import InputError
+
+# What mmengine's own checkpoints hold beside tensors and plain containers: logged scalars.
+SAFE_TYPES = [
+    HistoryBuffer, np.ndarray, np.dtype, np._core.multiarray._reconstruct,
+    np._core.multiarray.scalar, *(type(np.dtype(t)) for t in (
+        np.bool_, np.int32, np.int64, np.uint8, np.float32, np.float64))
+]
+
+if 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD' not in os.environ:  # torch takes only one of the two
+    os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] = '1'
+
+
+@CheckpointLoader.register_scheme(prefixes='', force=True)
+def load_from_local(filename: str, map_location: Any = None) -> dict:
+    """Load a checkpoint file as data.
+
+    Args:
+        filename (str): Its path.
+        map_location (Any): As in :func:`torch.load`.
+
+    Returns:
+        dict: The checkpoint.
+
+    Raises:
+        InputError: If there is no such file, it is corrupt, or it holds more than data.
+    """
+    filename = os.path.expanduser(filename)
+    if not os.path.isfile(filename):
+        raise InputError(f'there is no checkpoint {filename}: check the path')
+    try:
+        with torch.serialization.safe_globals(SAFE_TYPES):
+            checkpoint = torch.load(filename, map_location=map_location, weights_only=True)
+    except (RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
+        reason = str(error).strip().splitlines()[0].split('. ')[0]
+        raise InputError(f'{filename} is not a checkpoint that can be loaded as data ({reason}): '
+                         'take another copy, or save it anew as a state dict') from None
+    if not isinstance(checkpoint, dict):
+        raise InputError(f'{filename} holds a {type(checkpoint).__name__}, no state dict: '
+                         'give a checkpoint of mmengine')
+    return checkpoint
+
+
+def check_fit(model: nn.Module, checkpoint: dict, name: Union[str, None] = None) -> None:
+    """See to it that a checkpoint is one of this model: no key silently missing or left over.
+
+    A checkpoint may do without what only training uses, as long as all of it is absent, and a model
+    may do without what a full checkpoint has of it.
+
+    Args:
+        model (nn.Module): The model to be loaded.
+        checkpoint (dict): As it was loaded; a bare state dict will do.
+        name (str, optional): Its file, for the message.
+
+    Raises:
+        InputError: If keys or shapes differ.
+    """
+    from structseg_mmseg.models.segmentors import AdvReconSegmentor
+    prefixes = tuple(f'{part}.' for part in AdvReconSegmentor.training_only)
+    theirs = checkpoint.get('state_dict', checkpoint)
+    theirs = {key.removeprefix('module.'): value for key, value in theirs.items()}
+    ours = model.state_dict()
+    for prefix in prefixes:
+        if not all(any(key.startswith(prefix) for key in keys) for keys in (ours, theirs)):
+            ours, theirs = ({key: value for key, value in keys.items()
+                             if not key.startswith(prefix)} for keys in (ours, theirs))
+    problems = []
+    for text, keys in (('lacks', ours.keys() - theirs.keys()),
+                       ('has unknown', theirs.keys() - ours.keys()),
+                       ('has other shapes for', {
+                           key for key in ours.keys() & theirs.keys()
+                           if getattr(theirs[key], 'shape', None) != ours[key].shape})):
+        if keys:
+            problems.append(f'{text} {len(keys)} keys, e.g. {min(keys)}')
+    if problems:
+        raise InputError(f'{name or "the checkpoint"} is not one of this model (it '
+                         f'{"; it ".join(problems)}): give the config that it was trained with')

@@ -1,0 +1,55 @@
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmseg.registry import HOOKS
+from mmengine.runner import Runner
+from torch.utils.data import DataLoader
+
+from structseg_mmseg.engine.checkpoint import check_fit
+from structseg_mmseg.errors import InputError
+
+
+@HOOKS.register_module()
+class InputCheckHook(Hook):
+    """Stops a run before its first iteration if data, model and checkpoint do not fit.
+
+    It holds the class counts of all loaders against the head's, looks at a sample of each, asks
+    for a target where the model adapts, and refuses to resume or test with another model's weights.
+    """
+
+    priority = 'VERY_HIGH'
+
+    def before_train(self, runner: Runner) -> None:
+        """Check the training loaders and the validation's."""
+        model = _unwrapped(runner)
+        loaders = getattr(runner.train_loop, 'dataloaders', dict(source=runner.train_dataloader))
+        if getattr(model, 'adapts', False) and 'target' not in loaders:
+            raise InputError('model.reconstructor or model.discriminator needs target images: set '
+                             'target_dataloader, or both of them to None')
+        for domain, loader in loaders.items():
+            _check_loader(runner, domain, loader)
+        if runner.val_loop is not None:
+            _check_loader(runner, 'validation', runner.val_dataloader)
+
+    def before_test(self, runner: Runner) -> None:
+        """Check the test loader."""
+        _check_loader(runner, 'test', runner.test_dataloader)
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Compare keys and shapes, unless the weights only initialise a training."""
+        trains = runner._train_loop is not None and not isinstance(runner._train_loop, dict)
+        if runner._resume or not trains:
+            check_fit(_unwrapped(runner), checkpoint, runner._load_from)
+
+
+def _unwrapped(runner: Runner):
+    return runner.model.module if is_model_wrapper(runner.model) else runner.model
+
+
+def _check_loader(runner: Runner, domain: str, loader: DataLoader) -> None:
+    classes = getattr(loader.dataset, 'metainfo', {}).get('classes')
+    num_classes = _unwrapped(runner).num_classes
+    if classes is not None and len(classes) != num_classes:
+        raise InputError(f'the {domain} data has {len(classes)} classes where decode_head has '
+                         f'{num_classes}: set model.decode_head.num_classes, or metainfo.classes '
+                         'of the data set')
+    loader.dataset[0]

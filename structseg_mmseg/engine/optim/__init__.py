@@ -1,0 +1,3 @@
+from .adaptation_optim_wrapper import AdaptationOptimWrapper, AdaptationOptimWrapperConstructor
+
+__all__ = ['AdaptationOptimWrapper', 'AdaptationOptimWrapperConstructor']

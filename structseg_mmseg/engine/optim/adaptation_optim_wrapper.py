@@ -1,0 +1,97 @@
+from contextlib import contextmanager
+from typing import Iterator, Optional
+
+from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper, OptimWrapperDict
+from mmseg.registry import OPTIM_WRAPPER_CONSTRUCTORS
+from torch import Tensor, nn
+
+from structseg_mmseg.errors import InputError
+
+
+class AdaptationOptimWrapper(OptimWrapperDict):
+    """Optimizers that share the backward passes of an iteration and step together at its end.
+
+    An iteration calls :meth:`backward` for each pass, then :meth:`update` once. The wrappers agree
+    in type and accumulation, so the first of them speaks for all.
+    """
+
+    @property
+    def _first(self) -> OptimWrapper:
+        return next(iter(self.values()))
+
+    @contextmanager
+    def optim_context(self, model: nn.Module) -> Iterator[None]:
+        """Precision and, while gradients accumulate, no exchange of gradients."""
+        with self._first.optim_context(model):
+            yield
+
+    def initialize_count_status(self, model: nn.Module, init_counts: int, max_counts: int) -> None:
+        """Tell every wrapper the iteration, from which accumulation counts."""
+        for wrapper in self.values():
+            wrapper.initialize_count_status(model, init_counts, max_counts)
+
+    def backward(self, loss: Tensor, **kwargs) -> None:
+        """Backpropagate one pass's loss into all parameters; steps nothing."""
+        count = self._first._inner_count
+        self._first.backward(self._first.scale_loss(loss), **kwargs)
+        self._first._inner_count = count  # a pass is not an iteration
+
+    def update(self) -> None:
+        """End the iteration: every optimizer steps, unless gradients still accumulate."""
+        for wrapper in self.values():
+            wrapper._inner_count += 1
+        if self._first.should_update():
+            for wrapper in self.values():
+                wrapper.step()
+            self.zero_grad()
+
+
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
+class AdaptationOptimWrapperConstructor:
+    """Builds an optimizer for each part of an :class:`AdvReconSegmentor`.
+
+    The config has a key for each part, holding what ``DefaultOptimWrapperConstructor`` takes
+    (``optimizer``, ``paramwise_cfg``, ``clip_grad``); every other key goes to all wrappers:
+
+    .. code-block:: python
+
+        optim_wrapper = dict(
+            constructor='AdaptationOptimWrapperConstructor',
+            type='OptimWrapper',
+            segmentor=dict(optimizer=dict(type='SGD', ...)),       # all but the two below
+            reconstructor=dict(optimizer=dict(type='Adam', ...)),
+            discriminator=dict(optimizer=dict(type='Adam', ...)))
+
+    A part that the model lacks gets none, so an ablation changes the model alone; a part without a
+    config is an error.
+    """
+
+    parts = ('segmentor', 'reconstructor', 'discriminator')
+
+    def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: Optional[dict] = None) -> None:
+        if paramwise_cfg is not None:
+            raise InputError('optim_wrapper.paramwise_cfg applies to no single optimizer: move it '
+                             f'into one of optim_wrapper.{", optim_wrapper.".join(self.parts)}')
+        self.common = dict(optim_wrapper_cfg)
+        self.configs = {part: self.common.pop(part, None) for part in self.parts}
+
+    def __call__(self, model: nn.Module) -> AdaptationOptimWrapper:
+        model = getattr(model, 'module', model)
+        segmentor = nn.Module()
+        for name, child in model.named_children():
+            if name not in self.parts:
+                segmentor.add_module(name, child)
+        modules = dict(segmentor=segmentor)
+        for part in self.parts[1:]:
+            module = getattr(model, part, None)
+            if module is not None:
+                modules[part] = module
+        wrappers = {}
+        for part, module in modules.items():
+            if self.configs[part] is None:
+                raise InputError(f'model.{part} has no optimizer: add optim_wrapper.{part}, as in '
+                                 'configs/_base_/schedules')
+            config = {**self.common, **self.configs[part]}
+            wrappers[part] = DefaultOptimWrapperConstructor(
+                config, config.pop('paramwise_cfg', None))(module)
+        return AdaptationOptimWrapper(**wrappers)

@@ -1,0 +1,3 @@
+from .adaptation_train_loop import AdaptationTrainLoop
+
+__all__ = ['AdaptationTrainLoop']

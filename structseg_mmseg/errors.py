@@ -1,0 +1,45 @@
+"""The one exception for input that a user can mend, and how the tools show it."""
+import os
+import re
+import sys
+from contextlib import contextmanager
+from typing import Iterator
+
+
+class InputError(ValueError):
+    """Bad input: its message is one sentence that names the file or key and the remedy."""
+
+
+@contextmanager
+def one_sentence_errors() -> Iterator[None]:
+    """Let a tool end on a user's mistake with one sentence instead of a traceback.
+
+    Covers :class:`InputError` (also when a registry or a data loader's worker has wrapped it),
+    a registered name that does not exist, a missing file and a syntax error in a config. Anything
+    else is a bug and keeps its traceback; ``STRUCTSEG_TRACEBACK=1`` keeps all of them.
+    """
+    try:
+        yield
+    except Exception as error:
+        sentence = _sentence(error)
+        if sentence is None or os.environ.get('STRUCTSEG_TRACEBACK') == '1':
+            raise
+        sys.exit(f'error: {sentence}')
+
+
+def _sentence(error: BaseException) -> 'str | None':
+    while error is not None:
+        text = str(error.args[0]) if error.args else str(error)
+        # A DataLoader worker sends its traceback as the message, a registry prefixes
+        # "class `X` in x.py: "; what was raised stands at the end of both.
+        if isinstance(error, InputError) and error.__cause__ is None or 'InputError: ' in text:
+            line = text.strip().splitlines()[-1].split('InputError: ')[-1]
+            return re.sub(r'^(class `\w+` in \S+: )+', '', line)
+        unknown = re.match(r'(?:class `\w+` in \S+: "?\'?)*(.*? is not in the .*? registry)', text)
+        if isinstance(error, KeyError) and unknown:
+            return (f'{unknown[1]}: check the spelling of this `type` in the config, and that '
+                    '`custom_imports` names the package that registers it')
+        if isinstance(error, FileNotFoundError):
+            return f'{error}: check the path'
+        error = error.__cause__ or error.__context__
+    return None

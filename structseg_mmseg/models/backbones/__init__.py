@@ -1,0 +1,4 @@
+from .deeplab_resnet import DeepLabResNet
+from .efficientnet_lite import EfficientNetLite
+
+__all__ = ['DeepLabResNet', 'EfficientNetLite']

@@ -1,0 +1,3 @@
+from .aspp_discriminator import ASPPDiscriminator
+
+__all__ = ['ASPPDiscriminator']

@@ -1,0 +1,3 @@
+from .reconstruction_decoder import ReconstructionDecoder
+
+__all__ = ['ReconstructionDecoder']

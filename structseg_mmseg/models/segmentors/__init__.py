@@ -1,0 +1,3 @@
+from .adv_recon_segmentor import AdvReconSegmentor
+
+__all__ = ['AdvReconSegmentor']

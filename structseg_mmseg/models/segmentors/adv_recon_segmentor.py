@@ -1,0 +1,220 @@
+from contextlib import nullcontext
+from typing import Dict, List, Optional, Tuple
+
+import torch.nn as nn
+from mmengine.optim import OptimWrapper
+from mmseg.models.segmentors import EncoderDecoder
+from mmseg.registry import MODELS
+from mmseg.utils import SampleList, add_prefix
+from torch import Tensor
+from torch.func import functional_call
+
+from structseg_mmseg.errors import InputError
+
+
+@MODELS.register_module()
+class AdvReconSegmentor(EncoderDecoder):
+    r"""An ``EncoderDecoder`` whose training adapts it to a second, unlabelled domain.
+
+    It plays Equation 3: segmentation on the source, reconstruction on both domains (Equation 1),
+    and a game with a discriminator on the softmax of both (Equation 2). E of the paper is backbone
+    and neck, S the decode head, G the ``reconstructor``, D the ``discriminator``. Either of the
+    last two may be None, which gives the paper's ablations; with both None, training is
+    ``EncoderDecoder``'s. Inference is ``EncoderDecoder``'s always, and the state dict is its own
+    but for the prefixes ``reconstructor.`` and ``discriminator.``.
+
+    One iteration backpropagates the target first, then the source, then steps every optimizer
+    once. This equals the sequential procedure of reference [14] exactly, as no parameter changes
+    between the passes, and holds one domain's graph at a time: what the discriminator's loss needs
+    of the target, its softmax at the stride of the logits, is kept without a graph.
+
+    Args:
+        reconstructor (dict, optional): Config of G, e.g. a ``ReconstructionDecoder``.
+        discriminator (dict, optional): Config of D, e.g. an ``ASPPDiscriminator``. It asks for a
+            decode head whose ``forward`` gives logits, alone or before other outputs of less than
+            four dimensions.
+        loss_rec (dict): Config of Equation 1's reconstruction loss.
+        loss_adv (dict): Config of Equation 2.
+        **kwargs: As in ``EncoderDecoder``.
+    """
+
+    # Sub-modules that only training has.
+    training_only = ('reconstructor', 'discriminator')
+
+    def __init__(self,
+                 *args,
+                 reconstructor: Optional[dict] = None,
+                 discriminator: Optional[dict] = None,
+                 loss_rec: dict = dict(type='ReconstructionLoss'),
+                 loss_adv: dict = dict(type='AdversarialLoss'),
+                 **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.reconstructor = self.discriminator = None
+        if reconstructor is not None:
+            self.reconstructor = MODELS.build(reconstructor)
+            self.loss_rec = MODELS.build(loss_rec)
+        if discriminator is not None:
+            self.discriminator = MODELS.build(
+                discriminator, default_args=dict(num_classes=self.out_channels))
+            self.loss_adv = MODELS.build(loss_adv)
+
+    @property
+    def adapts(self) -> bool:
+        """Whether training needs target images."""
+        return self.reconstructor is not None or self.discriminator is not None
+
+    def train_step(self,
+                   data: Dict[str, dict],
+                   optim_wrapper: OptimWrapper,
+                   model: Optional[nn.Module] = None) -> Dict[str, Tensor]:
+        """One iteration: target pass, source pass, step.
+
+        Args:
+            data (dict): Batches as the loaders collate them: ``source``, with labels, and, if the
+                segmentor adapts, ``target``.
+            optim_wrapper (OptimWrapper): An :class:`AdaptationOptimWrapper`.
+            model (nn.Module, optional): The distributed wrapper to run the passes through.
+
+        Returns:
+            dict[str, Tensor]: The losses, weighted, and their sum ``loss``.
+        """
+        model = model or self
+        logs, target_softmax = {}, None
+        if self.adapts:
+            # The gradients of both passes are exchanged once, by the source's backward.
+            with getattr(model, 'no_sync', nullcontext)():
+                with optim_wrapper.optim_context(model):
+                    batch = self.data_preprocessor(data['target'], True)
+                    losses, target_softmax = model(batch['inputs'], mode='target_loss')
+                loss, logs = self.parse_losses(losses)
+                optim_wrapper.backward(loss)
+        with optim_wrapper.optim_context(model):
+            batch = self.data_preprocessor(data['source'], True)
+            losses = model(**batch, mode='loss', target_softmax=target_softmax)
+        loss, source_logs = self.parse_losses(losses)
+        optim_wrapper.backward(loss)
+        optim_wrapper.update()
+        total = logs.pop('loss', 0) + source_logs.pop('loss')
+        return {'loss': total, **source_logs, **logs}
+
+    def forward(self,
+                inputs: Tensor,
+                data_samples: Optional[SampleList] = None,
+                mode: str = 'tensor',
+                target_softmax: Optional[Tensor] = None):
+        """As ``EncoderDecoder.forward``, and the two passes of an iteration.
+
+        Args:
+            inputs (Tensor): Normalised images (N, 3, H, W).
+            data_samples (list[SegDataSample], optional): Their labels and meta information.
+            mode (str): ``tensor``, ``predict``, ``loss`` (the source's pass) or ``target_loss``.
+            target_softmax (Tensor, optional): With ``loss``, what ``target_loss`` gave.
+        """
+        if mode == 'target_loss':
+            return self.target_loss(inputs)
+        if mode == 'loss':
+            return self.loss(inputs, data_samples, target_softmax)
+        return super().forward(inputs, data_samples, mode)
+
+    def loss(self,
+             inputs: Tensor,
+             data_samples: SampleList,
+             target_softmax: Optional[Tensor] = None) -> Dict[str, Tensor]:
+        """Losses of the source's pass.
+
+        Args:
+            inputs (Tensor): Normalised source images (N, 3, H, W).
+            data_samples (list[SegDataSample]): Their labels.
+            target_softmax (Tensor, optional): The target's softmax (M, C, h, w), without a graph:
+                the discriminator's loss needs both domains, and only it.
+
+        Returns:
+            dict[str, Tensor]: Scalars; those with ``loss`` in their names are to be minimised.
+        """
+        x = self._encode(inputs)
+        losses = {}
+        if target_softmax is None:
+            losses.update(self._decode_head_forward_train(x, data_samples))
+        else:
+            outputs, softmax = self._decode(x)
+            losses.update(
+                add_prefix(self.decode_head.loss_by_feat(outputs, data_samples), 'decode'))
+            if self.loss_adv.pulls_source:
+                losses['source.loss_adv'] = self.loss_adv.source_loss(
+                    self._frozen_discriminator(softmax))
+            losses['discriminator.loss'] = self.loss_adv.discriminator_loss(
+                self.discriminator(softmax.detach()), self.discriminator(target_softmax))
+        if self.with_auxiliary_head:
+            losses.update(self._auxiliary_head_forward_train(x, data_samples))
+        if self.reconstructor is not None:
+            losses['source.loss_rec'] = self._reconstruction_loss(x, inputs)
+        return losses
+
+    def target_loss(self, inputs: Tensor) -> Tuple[Dict[str, Tensor], Optional[Tensor]]:
+        """Losses of the target's pass.
+
+        Args:
+            inputs (Tensor): Normalised target images (N, 3, H, W).
+
+        Returns:
+            tuple: The losses, and, if there is a discriminator, the softmax (N, C, h, w) at the
+            stride of the logits, without a graph, for :meth:`loss`.
+        """
+        x = self._encode(inputs)
+        losses, softmax = {}, None
+        if self.reconstructor is not None:
+            losses['target.loss_rec'] = self._reconstruction_loss(x, inputs)
+        if self.discriminator is not None:
+            _, softmax = self._decode(x)
+            losses['target.loss_adv'] = self.loss_adv.target_loss(
+                self._frozen_discriminator(softmax))
+            softmax = softmax.detach()
+        return losses, softmax
+
+    def _encode(self, inputs: Tensor) -> List[Tensor]:
+        """Features whose gradient reaches E as the mean over the branches (end of section 3).
+
+        The branches are the segmentation branch, with the adversarial gradient that comes through
+        it, and the reconstruction branch.
+        """
+        x = self.extract_feat(inputs)
+        if self.reconstructor is not None:
+            for feature in x:
+                if feature.requires_grad:
+                    feature.register_hook(_half)
+        return x
+
+    def _decode(self, x: List[Tensor]) -> Tuple[object, Tensor]:
+        """What the decode head gives, and the softmax of its logits, (N, C, h, w)."""
+        outputs = self.decode_head.forward(x)
+        logits, *others = outputs if isinstance(outputs, (tuple, list)) else (outputs,)
+        if logits.dim() != 4 or any(other.dim() == 4 for other in others):
+            raise InputError(
+                f'decode_head {type(self.decode_head).__name__} gives several maps in training, so '
+                'which of them the discriminator should judge is open: set discriminator=None or '
+                'choose a head with one map of logits')
+        return outputs, logits.softmax(dim=1)
+
+    def _frozen_discriminator(self, softmax: Tensor) -> Tensor:
+        """D's logits, with a gradient for its input but none for its parameters."""
+        frozen = {name: value.detach() for name, value in self.discriminator.named_parameters()}
+        return functional_call(self.discriminator, frozen, (softmax,))
+
+    def _reconstruction_loss(self, x: List[Tensor], inputs: Tensor) -> Tensor:
+        """Equation 1's term for one domain: G(E(I)) against I, in [-1, 1]."""
+        height, width = inputs.shape[-2:]
+        # The features may reach past the last row and column: see ReconstructionDecoder.
+        reconstruction = self.reconstructor(x)[..., :height, :width]
+        if reconstruction.shape != inputs.shape:
+            raise InputError(
+                f'the reconstruction has shape {tuple(reconstruction.shape)} where the images have '
+                f'{tuple(inputs.shape)}: set reconstructor.stride to the stride of the encoder')
+        preprocessor = self.data_preprocessor
+        image = inputs
+        if preprocessor._enable_normalize:
+            image = image * preprocessor.std + preprocessor.mean
+        return self.loss_rec(reconstruction, image / 127.5 - 1)
+
+
+def _half(gradient: Tensor) -> Tensor:
+    return gradient / 2

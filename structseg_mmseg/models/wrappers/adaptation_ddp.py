@@ -1,0 +1,27 @@
+from typing import Dict
+
+from mmengine.model import MMDistributedDataParallel
+from mmengine.optim import OptimWrapper
+from mmseg.registry import MODEL_WRAPPERS
+from torch import Tensor, nn
+
+
+@MODEL_WRAPPERS.register_module()
+class AdaptationDistributedDataParallel(MMDistributedDataParallel):
+    """Distributed training of a segmentor that makes several passes in an iteration.
+
+    The segmentor's own ``train_step`` runs, its passes through this wrapper, so that gradients are
+    exchanged. Buffers are each rank's own: broadcasting them between two passes would change the
+    statistics of batch normalisation under the graph.
+
+    Args:
+        module (nn.Module): An :class:`AdvReconSegmentor`.
+        **kwargs: As in ``MMDistributedDataParallel``.
+    """
+
+    def __init__(self, module: nn.Module, broadcast_buffers: bool = False, **kwargs) -> None:
+        super().__init__(module=module, broadcast_buffers=broadcast_buffers, **kwargs)
+
+    def train_step(self, data: Dict[str, dict], optim_wrapper: OptimWrapper) -> Dict[str, Tensor]:
+        """As :meth:`AdvReconSegmentor.train_step`, with one exchange of gradients."""
+        return self.module.train_step(data, optim_wrapper, model=self)

@@ -1,0 +1,127 @@
+"""Small models, batches and data sets in the published layouts, shared by all tests."""
+import os
+from pathlib import Path
+
+os.environ.setdefault('OMP_NUM_THREADS', '2')
+
+import cv2  # noqa: E402
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+import torch  # noqa: E402
+from mmengine.config import ConfigDict  # noqa: E402
+from mmengine.registry import init_default_scope  # noqa: E402
+from mmengine.structures import PixelData  # noqa: E402
+from mmseg.models import SegDataPreProcessor  # noqa: E402
+from mmseg.registry import MODELS  # noqa: E402
+from mmseg.structures import SegDataSample  # noqa: E402
+
+import structseg_mmseg  # noqa: E402,F401
+
+ROOT = Path(__file__).resolve().parents[1]
+NUM_CLASSES = 5
+# The paper's four experiments: which of G and D takes part.
+ABLATIONS = {
+    'source-only': (False, False),
+    'feature-level': (True, False),
+    'output-level': (False, True),
+    'full': (True, True),
+}
+
+torch.set_flush_denormal(True)
+
+
+@pytest.fixture(autouse=True)
+def _scope():
+    init_default_scope('mmseg')
+
+
+@MODELS.register_module()
+class DoublePreProcessor(SegDataPreProcessor):
+    """mmseg's preprocessor, in float64: the stock one casts images to float32."""
+
+    def forward(self, data: dict, training: bool = False) -> dict:
+        images = [image.double() for image in data['inputs']]
+        stats = [(image - self.mean) / self.std for image in images]
+        return dict(inputs=torch.stack(stats), data_samples=data['data_samples'])
+
+
+def model_cfg(reconstructor: bool = True, discriminator: bool = True, **kwargs) -> dict:
+    """The method on a ResNet-18 of 1/8 width at stride 8, with live batch statistics."""
+    cfg = dict(
+        type='AdvReconSegmentor',
+        data_preprocessor=dict(
+            type='SegDataPreProcessor', mean=[104., 116., 122.], std=[58., 57., 56.],
+            size_divisor=1),
+        backbone=dict(
+            type='ResNet', depth=18, stem_channels=8, base_channels=8, strides=(1, 2, 1, 1),
+            dilations=(1, 1, 2, 4), out_indices=(3, )),
+        decode_head=dict(
+            type='DeepLabV2Head', in_channels=64, dilations=(1, 2), num_classes=NUM_CLASSES,
+            align_corners=True, loss_decode=dict(type='CrossEntropyLoss', avg_non_ignore=True)),
+        reconstructor=dict(
+            type='ReconstructionDecoder', in_channels=64, stride=8, channels=16, num_blocks=1)
+        if reconstructor else None,
+        discriminator=dict(type='ASPPDiscriminator', channels=4) if discriminator else None,
+        # Large weights, so that no term hides below the tolerance of a test.
+        loss_rec=dict(type='ReconstructionLoss', loss_weight=1e-3),
+        loss_adv=dict(type='AdversarialLoss', loss_weight=0.3),
+        test_cfg=dict(mode='whole'))
+    cfg.update(kwargs)
+    return ConfigDict(cfg)
+
+
+def optim_cfg(**kwargs) -> dict:
+    return dict(
+        constructor='AdaptationOptimWrapperConstructor',
+        type='OptimWrapper',
+        segmentor=dict(
+            optimizer=dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=5e-4),
+            paramwise_cfg=dict(custom_keys=dict(decode_head=dict(lr_mult=10)))),
+        reconstructor=dict(optimizer=dict(type='Adam', lr=2e-3, betas=(0.9, 0.99))),
+        discriminator=dict(optimizer=dict(type='Adam', lr=1e-3, betas=(0.9, 0.99))),
+        **kwargs)
+
+
+def batch(generator: torch.Generator, height: int, width: int, labelled: bool,
+          size: int = 2) -> dict:
+    """A batch as mmengine's loaders collate it; a fifth of the labels is to be ignored."""
+    images, samples = [], []
+    for _ in range(size):
+        images.append(torch.randint(0, 256, (3, height, width), generator=generator,
+                                    dtype=torch.uint8))
+        sample = SegDataSample(metainfo=dict(img_shape=(height, width), ori_shape=(height, width)))
+        if labelled:
+            label = torch.randint(0, NUM_CLASSES, (1, height, width), generator=generator)
+            ignored = torch.rand(1, height, width, generator=generator) < 0.2
+            label[ignored] = 255
+            sample.gt_sem_seg = PixelData(data=label)
+        samples.append(sample)
+    return dict(inputs=images, data_samples=samples)
+
+
+def write_image(path: Path, array: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), array)
+
+
+def write_gta(root: Path, number: int = 3, size=(36, 64), seed: int = 0) -> Path:
+    """A tree as GTA5's archives unpack, with every label id that they hold."""
+    rng = np.random.default_rng(seed)
+    for index in range(1, number + 1):
+        write_image(root / f'images/{index:05d}.png', rng.integers(0, 256, (*size, 3), np.uint8))
+        write_image(root / f'labels/{index:05d}.png', rng.integers(0, 35, size, np.uint8))
+    return root
+
+
+def write_cityscapes(root: Path, number: int = 2, size=(32, 64), seed: int = 1,
+                     splits=('train', 'val')) -> Path:
+    """A tree as Cityscapes' archives unpack."""
+    rng = np.random.default_rng(seed)
+    for split in splits:
+        for index in range(number):
+            name = f'{split}/bonn/bonn_{index:06d}_000019'
+            write_image(root / f'leftImg8bit/{name}_leftImg8bit.png',
+                        rng.integers(0, 256, (*size, 3), np.uint8))
+            write_image(root / f'gtFine/{name}_gtFine_labelIds.png',
+                        rng.integers(0, 34, size, np.uint8))
+    return root

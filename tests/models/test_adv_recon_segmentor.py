@@ -1,0 +1,310 @@
+from copy import deepcopy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from mmengine.optim import build_optim_wrapper
+from mmseg.models.segmentors import EncoderDecoder
+from mmseg.registry import MODELS
+
+from structseg_mmseg.errors import InputError
+from tests.conftest import ABLATIONS, NUM_CLASSES, batch, model_cfg, optim_cfg
+
+LAMBDA_REC, LAMBDA_ADV = 1e-3, 0.3  # of model_cfg
+
+
+def build(seed: int = 0, double: bool = True, **kwargs):
+    torch.manual_seed(seed)
+    cfg = model_cfg(**kwargs)
+    if double:
+        cfg['data_preprocessor'].update(type='DoublePreProcessor')
+    model = MODELS.build(cfg)
+    model.init_weights()
+    return model.double() if double else model
+
+
+def domains(generator, size: int = 2) -> dict:
+    # Neither size is a multiple of the stride, so features reach past the image.
+    return dict(source=batch(generator, 36, 52, labelled=True, size=size),
+                target=batch(generator, 28, 44, labelled=False, size=size))
+
+
+def sequential_step(model, optimizers, data, mode: str) -> None:
+    """One iteration, naively: a backward for each term, D's parameters frozen by hand.
+
+    Written from the paper and from the description of reference [14]; of the project it uses the
+    networks, nothing else.
+    """
+    E, S, G, D = model.backbone, model.decode_head, model.reconstructor, model.discriminator
+    mean = torch.tensor([104., 116., 122.]).double().view(3, 1, 1)
+    std = torch.tensor([58., 57., 56.]).double().view(3, 1, 1)
+    encoder = list(E.parameters())
+    for optimizer in optimizers:
+        optimizer.zero_grad()
+    E_grads = {'segmentation': [torch.zeros_like(p) for p in encoder],
+               'reconstruction': [torch.zeros_like(p) for p in encoder]}
+
+    def backward(loss, branch):
+        """Into all parameters but E's, which are kept apart by branch."""
+        for total, p in zip(E_grads[branch], encoder):
+            p.grad = None
+        loss.backward(retain_graph=True)
+        for total, p in zip(E_grads[branch], encoder):
+            total += p.grad
+
+    def reconstruction(x, image):
+        raw = (image * std + mean) / 127.5 - 1
+        output = G(x)[:, :, :image.shape[2], :image.shape[3]]
+        return LAMBDA_REC * (output - raw).abs().sum(dim=(1, 2, 3)).mean()
+
+    predictions = {}
+    for domain in ('source', 'target'):
+        images = torch.stack([(i.double() - mean) / std for i in data[domain]['inputs']])
+        x = E(images)
+        logits = S(x)
+        predictions[domain] = logits.softmax(1)
+        if domain == 'source':
+            label = torch.stack([s.gt_sem_seg.data[0] for s in data[domain]['data_samples']])
+            up = F.interpolate(logits, size=label.shape[1:], mode='bilinear', align_corners=True)
+            valid = label != 255
+            picked = up.log_softmax(1).gather(1, label.where(valid, 0)[:, None])[:, 0]
+            backward(-picked[valid].mean(), 'segmentation')
+        if G is not None:
+            backward(reconstruction(x, images), 'reconstruction')
+        if D is not None:
+            for p in D.parameters():
+                p.requires_grad_(False)
+            d = D(predictions[domain])
+            if domain == 'target':
+                loss = {'non_saturating': -torch.log(torch.sigmoid(d)),
+                        'minimax': torch.log(1 - torch.sigmoid(d)),
+                        'least_squares': (d - 1)**2}[mode].mean()
+                backward(LAMBDA_ADV * loss, 'segmentation')
+            elif mode == 'minimax':
+                backward(LAMBDA_ADV * torch.log(torch.sigmoid(d)).mean(), 'segmentation')
+            for p in D.parameters():
+                p.requires_grad_(True)
+    if D is not None:
+        for domain, real in (('source', True), ('target', False)):
+            d = D(predictions[domain].detach())
+            if mode == 'least_squares':
+                loss = ((d - float(real))**2).mean()
+            else:
+                p = torch.sigmoid(d)
+                loss = -(torch.log(p) if real else torch.log(1 - p)).mean()
+            loss.backward()
+    branches = 1 if G is None else 2
+    for p, *grads in zip(encoder, *E_grads.values()):
+        p.grad = sum(grads) / branches
+    for optimizer in optimizers:
+        optimizer.step()
+
+
+@pytest.mark.parametrize('ablation', ABLATIONS)
+@pytest.mark.parametrize('mode', ['non_saturating', 'minimax', 'least_squares'])
+def test_step_equals_sequential_procedure(ablation, mode):
+    reconstructor, discriminator = ABLATIONS[ablation]
+    if not discriminator and mode != 'non_saturating':
+        pytest.skip('no game, no mode')
+    model = build(reconstructor=reconstructor, discriminator=discriminator,
+                  loss_adv=dict(type='AdversarialLoss', mode=mode, loss_weight=LAMBDA_ADV))
+    naive = deepcopy(model)
+    wrapper = build_optim_wrapper(model, optim_cfg())
+    optimizers = [torch.optim.SGD(
+        [dict(params=naive.backbone.parameters(), lr=0.01),
+         dict(params=naive.decode_head.parameters(), lr=0.1)],
+        lr=0.01, momentum=0.9, weight_decay=5e-4)]
+    if reconstructor:
+        optimizers.append(torch.optim.Adam(naive.reconstructor.parameters(), 2e-3, (0.9, 0.99)))
+    if discriminator:
+        optimizers.append(torch.optim.Adam(naive.discriminator.parameters(), 1e-3, (0.9, 0.99)))
+    start = deepcopy(model.state_dict())
+    generator = torch.Generator().manual_seed(0)
+    model.train(), naive.train()
+    for _ in range(5):
+        data = domains(generator)
+        sequential_step(naive, optimizers, deepcopy(data), mode)
+        model.train_step(data, wrapper)
+    for name, value in naive.named_parameters():
+        assert not torch.equal(value, start[name]), f'{name} was never trained'
+        torch.testing.assert_close(dict(model.named_parameters())[name], value, rtol=0, atol=1e-10,
+                                   msg=name)
+
+
+def grads(model) -> dict:
+    return {name: None if p.grad is None else p.grad.clone()
+            for name, p in model.named_parameters()}
+
+
+def test_discriminator_learns_only_from_its_own_loss():
+    """The adversarial term leaves D alone, and D's loss leaves E and S alone."""
+    model = build()
+    data = domains(torch.Generator().manual_seed(0))
+    target = model.data_preprocessor(data['target'], True)
+    losses, softmax = model.target_loss(target['inputs'])
+    assert not softmax.requires_grad
+    losses['target.loss_adv'].backward()
+    got = grads(model)
+    assert all(got[n] is None for n in got if n.startswith(('discriminator', 'reconstructor')))
+    assert all(got[n].abs().sum() > 0 for n in got if n.startswith('decode_head'))
+    model.zero_grad()
+    source = model.data_preprocessor(data['source'], True)
+    model.loss(**source, target_softmax=softmax)['discriminator.loss'].backward()
+    got = grads(model)
+    assert all((got[n] is not None) == n.startswith('discriminator') for n in got)
+
+
+def test_encoder_gets_the_mean_over_branches():
+    """Two branches, half of each one's gradient; S and G get their gradients whole."""
+    model = build(reconstructor=True, discriminator=False)
+    alone = build(reconstructor=False, discriminator=False)
+    alone.load_state_dict(model.state_dict(), strict=False)
+    data = domains(torch.Generator().manual_seed(0))
+    source = model.data_preprocessor(data['source'], True)
+    losses = model.loss(**source)
+    losses['decode.loss_ce'].backward(retain_graph=True)
+    segmentation = grads(model)
+    losses['source.loss_rec'].backward()
+    both = grads(model)
+    alone.loss(**source)['decode.loss_ce'].backward()
+    for name, whole in grads(alone).items():
+        factor = 0.5 if name.startswith('backbone') else 1
+        torch.testing.assert_close(segmentation[name], factor * whole, rtol=1e-12, atol=1e-14)
+    assert any(not torch.equal(both[n], segmentation[n]) for n in both if n.startswith('backbone'))
+
+
+def test_without_parts_it_trains_as_encoder_decoder():
+    model = build(reconstructor=False, discriminator=False, double=False)
+    cfg = model_cfg(False, False, type='EncoderDecoder')
+    for key in ('reconstructor', 'discriminator', 'loss_rec', 'loss_adv'):
+        cfg.pop(key)
+    stock = MODELS.build(cfg)
+    stock.load_state_dict(model.state_dict(), strict=True)
+    stock_wrapper = build_optim_wrapper(
+        stock, dict({k: v for k, v in optim_cfg()['segmentor'].items()}, type='OptimWrapper'))
+    wrapper = build_optim_wrapper(model, optim_cfg())
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(3):
+        source = batch(generator, 36, 52, labelled=True)
+        expected = stock.train_step(deepcopy(source), stock_wrapper)
+        got = model.train_step(dict(source=source), wrapper)
+        assert got.keys() == expected.keys()
+        assert got['loss'] == expected['loss']
+    for name, value in stock.state_dict().items():
+        assert torch.equal(model.state_dict()[name], value), name
+
+
+def test_inference_is_encoder_decoders_and_runs_neither_g_nor_d():
+    model = build(double=False).eval()
+    cfg = model_cfg(type='EncoderDecoder')
+    for key in ('reconstructor', 'discriminator', 'loss_rec', 'loss_adv'):
+        cfg.pop(key)
+    stock = MODELS.build(cfg).eval()
+    stock.load_state_dict({k: v for k, v in model.state_dict().items()
+                           if not k.startswith(model.training_only)}, strict=True)
+
+    def never(*_):
+        raise AssertionError('a training-only part ran')
+
+    model.reconstructor.register_forward_pre_hook(never)
+    model.discriminator.register_forward_pre_hook(never)
+    data = batch(torch.Generator().manual_seed(0), 36, 52, labelled=True)
+    with torch.no_grad():
+        got, expected = (m.test_step(deepcopy(data)) for m in (model, stock))
+    for a, b in zip(got, expected):
+        assert torch.equal(a.pred_sem_seg.data, b.pred_sem_seg.data)
+    assert isinstance(model, EncoderDecoder)
+
+
+def test_one_domains_graph_at_a_time():
+    """When the source's forward begins, no tensor of the target's graph is alive but the softmax.
+
+    Autograd's saved tensors of the target pass are counted as they are packed and freed.
+    """
+    import gc
+    import weakref
+    model = build(double=False)
+    wrapper = build_optim_wrapper(model, optim_cfg())
+    data = domains(torch.Generator().manual_seed(0))
+    alive, at_start = weakref.WeakSet(), []
+
+    class Saved:
+        def __init__(self, tensor):
+            self.tensor = tensor
+
+    def pack(tensor):
+        saved = Saved(tensor)
+        alive.add(saved)
+        return saved
+
+    def count(_, args):
+        gc.collect()
+        at_start.append(len(alive))
+
+    model.backbone.register_forward_pre_hook(count)
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda saved: saved.tensor):
+        model.train_step(data, wrapper)
+    assert at_start == [0, 0]
+
+
+HEADS = {
+    'FCNHead': dict(type='FCNHead', channels=8, num_convs=1),
+    'PSPHead': dict(type='PSPHead', channels=8, pool_scales=(1, 2)),
+    'ASPPHead': dict(type='ASPPHead', channels=8, dilations=(1, 2)),
+    'DAHead': dict(type='DAHead', channels=8, pam_channels=4),
+    'UPerHead': dict(type='UPerHead', channels=8, pool_scales=(1, 2), in_channels=[8, 16, 32, 64],
+                     in_index=[0, 1, 2, 3]),
+    'SegformerHead': dict(type='SegformerHead', channels=8, in_channels=[8, 16, 32, 64],
+                          in_index=[0, 1, 2, 3]),
+    'EncHead': dict(type='EncHead', channels=8, num_codes=4, in_channels=[32, 64],
+                    in_index=[2, 3], loss_se_decode=dict(
+        type='CrossEntropyLoss', use_sigmoid=True, loss_weight=0.2)),
+}
+
+
+@pytest.mark.parametrize('head', HEADS)
+def test_works_with_mmsegs_heads(head):
+    cfg = model_cfg()
+    cfg['backbone'].update(out_indices=(0, 1, 2, 3))
+    cfg['decode_head'] = dict(dict(
+        in_channels=64, in_index=3, num_classes=NUM_CLASSES, norm_cfg=dict(type='BN')),
+        **HEADS[head])
+    cfg['auxiliary_head'] = dict(type='FCNHead', in_channels=32, in_index=2, channels=4,
+                                 num_convs=1, num_classes=NUM_CLASSES)
+    model = MODELS.build(cfg)
+    wrapper = build_optim_wrapper(model, optim_cfg())
+    data = domains(torch.Generator().manual_seed(0))
+    if head == 'DAHead':  # three maps in training
+        with pytest.raises(InputError, match='DAHead gives several maps'):
+            model.train_step(data, wrapper)
+        return
+    logs = model.train_step(data, wrapper)
+    assert {'discriminator.loss', 'target.loss_adv', 'source.loss_rec', 'target.loss_rec',
+            'loss'} <= logs.keys()
+    assert all(torch.isfinite(value).all() for value in logs.values())
+    parts = sum(value for key, value in logs.items() if 'loss' in key and key != 'loss')
+    torch.testing.assert_close(logs['loss'], parts)
+
+
+@pytest.mark.parametrize('backbone,channels,stride', [
+    (dict(type='MobileNetV2', widen_factor=0.25, out_indices=(4, 6)), 80, 32),
+    (dict(type='MixVisionTransformer', embed_dims=8, num_layers=[1, 1, 1, 1],
+          num_heads=[1, 1, 1, 1], out_indices=(3, )), 8, 32),
+])
+def test_works_with_mmsegs_backbones(backbone, channels, stride):
+    cfg = model_cfg(backbone=backbone)
+    cfg['decode_head'].update(in_channels=channels)
+    cfg['reconstructor'].update(in_channels=channels, stride=stride, channels=32)
+    model = MODELS.build(cfg)
+    generator = torch.Generator().manual_seed(0)
+    data = dict(source=batch(generator, 64, 96, True), target=batch(generator, 64, 64, False))
+    assert torch.isfinite(model.train_step(data, build_optim_wrapper(model, optim_cfg()))['loss'])
+
+
+def test_wrong_stride_of_the_reconstructor_is_named():
+    cfg = model_cfg()
+    cfg['reconstructor'].update(stride=4)
+    model = MODELS.build(cfg)
+    with pytest.raises(InputError, match='reconstructor.stride'):
+        model.train_step(domains(torch.Generator().manual_seed(0)),
+                         build_optim_wrapper(model, optim_cfg()))

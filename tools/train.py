@@ -1,0 +1,13 @@
+"""Train: mmseg's own tools/train.py, with one sentence for a mistake in the input.
+
+    python tools/train.py CONFIG [--work-dir DIR] [--resume] [--amp] [--cfg-options KEY=VALUE ...]
+"""
+import runpy
+from pathlib import Path
+
+import mmseg
+
+from structseg_mmseg.errors import one_sentence_errors
+
+with one_sentence_errors():
+    runpy.run_path(str(Path(mmseg.__file__).parent / '.mim/tools/train.py'), run_name='__main__')
