@@ -5,4 +5,4 @@ train_dataloader = dict(
         _delete_=True,
         **_base_.target,
         data_prefix=dict(img_path='leftImg8bit/train', seg_map_path='gtFine/train'),
-        pipeline=_base_.train_dataloader.dataset.pipeline))
+        pipeline=_base_.source_pipeline))

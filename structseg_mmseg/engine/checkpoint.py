@@ -6,7 +6,7 @@ both, and torch is told to restrict the loads that go another way (a URL, ``open
 """
 import os
 import pickle
-from typing import Any, Union
+from typing import Any, Callable, Union
 
 import numpy as np
 import torch
@@ -16,9 +16,17 @@ from torch import nn
 
 from structseg_mmseg.errors import InputError
 
+
+def _statistic(owner: type, name: str) -> Callable:
+    """``getattr`` for the one use that mmengine's checkpoints make of it."""
+    if owner is not HistoryBuffer:
+        raise pickle.UnpicklingError(f'getattr of {owner}')
+    return getattr(HistoryBuffer, name)
+
+
 # What mmengine's own checkpoints hold beside tensors and plain containers: logged scalars.
 SAFE_TYPES = [
-    HistoryBuffer, np.ndarray, np.dtype, np._core.multiarray._reconstruct,
+    HistoryBuffer, (_statistic, 'builtins.getattr'), np.ndarray, np.dtype, np._core.multiarray._reconstruct,
     np._core.multiarray.scalar, *(type(np.dtype(t)) for t in (
         np.bool_, np.int32, np.int64, np.uint8, np.float32, np.float64))
 ]
@@ -48,7 +56,8 @@ def load_from_local(filename: str, map_location: Any = None) -> dict:
         with torch.serialization.safe_globals(SAFE_TYPES):
             checkpoint = torch.load(filename, map_location=map_location, weights_only=True)
     except (RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
-        reason = str(error).strip().splitlines()[0].split('. ')[0]
+        text = str(error).split('WeightsUnpickler error: ')[-1].strip() or type(error).__name__
+        reason = text.splitlines()[0].split('. ')[0]
         raise InputError(f'{filename} is not a checkpoint that can be loaded as data ({reason}): '
                          'take another copy, or save it anew as a state dict') from None
     if not isinstance(checkpoint, dict):

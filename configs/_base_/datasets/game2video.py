@@ -9,6 +9,10 @@ resize = dict(
     type='Resize', scale=scale, keep_ratio=False, interpolation='bicubic', backend='pillow')
 load = dict(type='LoadImageFromFile', imdecode_backend='pillow')
 labels = [dict(type='LoadAnnotations'), dict(type='MapLabelIds')]
+source_pipeline = [load, *labels, resize, dict(type='PackSegInputs')]
+target_pipeline = [load, resize, dict(type='PackSegInputs')]
+# Test labels keep their size: logits are resized to it.
+test_pipeline = [load, resize, *labels, dict(type='PackSegInputs')]
 sampler = dict(type='InfiniteSampler', shuffle=True)
 target = dict(
     type='CityscapesLabelIdsDataset',
@@ -27,7 +31,7 @@ train_dataloader = dict(  # the source
         img_suffix='.jpg',
         metainfo=dict(classes=classes),
         data_prefix=dict(img_path='images', seg_map_path='labels'),
-        pipeline=[load, *labels, resize, dict(type='PackSegInputs')]))
+        pipeline=source_pipeline))
 target_dataloader = dict(  # no label is ever read
     batch_size=1,
     num_workers=1,
@@ -36,7 +40,7 @@ target_dataloader = dict(  # no label is ever read
     dataset=dict(
         **target,
         data_prefix=dict(img_path='leftImg8bit/train'),
-        pipeline=[load, resize, dict(type='PackSegInputs')]))
+        pipeline=target_pipeline))
 val_dataloader = dict(
     batch_size=1,
     num_workers=1,
@@ -45,7 +49,7 @@ val_dataloader = dict(
     dataset=dict(
         **target,
         data_prefix=dict(img_path='leftImg8bit/val', seg_map_path='gtFine/val'),
-        pipeline=[load, resize, *labels, dict(type='PackSegInputs')]))
+        pipeline=test_pipeline))
 test_dataloader = val_dataloader
 val_evaluator = dict(type='ClassIoUMetric', iou_metrics=['mIoU'])
 test_evaluator = val_evaluator

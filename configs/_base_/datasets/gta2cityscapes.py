@@ -8,6 +8,10 @@ target_scale = (1024, 512)
 resize = dict(type='Resize', keep_ratio=False, interpolation='bicubic', backend='pillow')
 load = dict(type='LoadImageFromFile', imdecode_backend='pillow')
 labels = [dict(type='LoadAnnotations'), dict(type='MapLabelIds')]
+source_pipeline = [load, *labels, dict(**resize, scale=source_scale), dict(type='PackSegInputs')]
+target_pipeline = [load, dict(**resize, scale=target_scale), dict(type='PackSegInputs')]
+# Test labels keep their size: logits are resized to it.
+test_pipeline = [load, dict(**resize, scale=target_scale), *labels, dict(type='PackSegInputs')]
 
 train_dataloader = dict(  # the source
     batch_size=1,
@@ -18,7 +22,7 @@ train_dataloader = dict(  # the source
         type='GTADataset',
         data_root=gta_root,
         data_prefix=dict(img_path='images', seg_map_path='labels'),
-        pipeline=[load, *labels, dict(**resize, scale=source_scale), dict(type='PackSegInputs')]))
+        pipeline=source_pipeline))
 target_dataloader = dict(  # no label is ever read
     batch_size=1,
     num_workers=4,
@@ -28,7 +32,7 @@ target_dataloader = dict(  # no label is ever read
         type='CityscapesLabelIdsDataset',
         data_root=cityscapes_root,
         data_prefix=dict(img_path='leftImg8bit/train'),
-        pipeline=[load, dict(**resize, scale=target_scale), dict(type='PackSegInputs')]))
+        pipeline=target_pipeline))
 val_dataloader = dict(
     batch_size=1,
     num_workers=4,
@@ -38,8 +42,7 @@ val_dataloader = dict(
         type='CityscapesLabelIdsDataset',
         data_root=cityscapes_root,
         data_prefix=dict(img_path='leftImg8bit/val', seg_map_path='gtFine/val'),
-        # Labels keep their size: logits are resized to it.
-        pipeline=[load, dict(**resize, scale=target_scale), *labels, dict(type='PackSegInputs')]))
+        pipeline=test_pipeline))
 test_dataloader = val_dataloader
 val_evaluator = dict(type='ClassIoUMetric', iou_metrics=['mIoU'])
 test_evaluator = val_evaluator

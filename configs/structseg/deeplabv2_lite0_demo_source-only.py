@@ -1,0 +1,3 @@
+_base_ = 'deeplabv2_lite0_demo.py'
+model = dict(reconstructor=None, discriminator=None)
+target_dataloader = None

@@ -1,0 +1,87 @@
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.optim import PolyLR, build_optim_wrapper
+from mmseg.registry import MODELS
+
+from structseg_mmseg.errors import InputError
+from tests.conftest import ABLATIONS, ROOT, model_cfg, optim_cfg
+
+
+@pytest.mark.parametrize('ablation', ABLATIONS)
+def test_each_parameter_in_one_optimizer_with_its_rate(ablation):
+    """By the schedule of the paper's own config."""
+    reconstructor, discriminator = ABLATIONS[ablation]
+    model = MODELS.build(model_cfg(reconstructor, discriminator))
+    cfg = Config.fromfile(ROOT / 'configs/_base_/schedules/adaptation_250k.py')
+    wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    assert list(wrapper.keys()) == ['segmentor', *['reconstructor'] * reconstructor,
+                                    *['discriminator'] * discriminator]
+    groups = {}
+    for name, part in wrapper.items():
+        assert type(part.optimizer).__name__ == ('SGD' if name == 'segmentor' else 'Adam')
+        for group in part.optimizer.param_groups:
+            for p in group['params']:
+                if p.numel() and any(p is q for q in model.parameters()):
+                    assert p not in groups
+                    groups[p] = (name, group)
+    assert len(groups) == len(list(model.parameters()))
+    for key, p in model.named_parameters():
+        name, group = groups[p]
+        if key.startswith('reconstructor'):
+            assert (name, group['lr'], group['betas']) == ('reconstructor', 2.5e-4, (0.9, 0.99))
+        elif key.startswith('discriminator'):
+            assert (name, group['lr'], group['betas']) == ('discriminator', 1e-4, (0.9, 0.99))
+        else:
+            rate = 2.5e-3 if key.startswith('decode_head') else 2.5e-4
+            assert name == 'segmentor' and group['lr'] == pytest.approx(rate, rel=1e-12)
+            assert (group['momentum'], group['weight_decay']) == (0.9, 5e-4)
+
+
+def test_poly_schedules_against_the_closed_form():
+    """(1 - i / 250000) ** 0.9 for every group of every optimizer, to the end and step by step."""
+    model = MODELS.build(model_cfg())
+    cfg = Config.fromfile(ROOT / 'configs/_base_/schedules/adaptation_250k.py')
+    wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    scheduler = dict(cfg.param_scheduler[0])
+    assert scheduler.pop('type') == 'PolyLR'
+    schedulers = [PolyLR(part, **scheduler) for part in wrapper.values()]
+    start = [[g['lr'] for g in part.optimizer.param_groups] for part in wrapper.values()]
+    for i in range(1, 2001):
+        for part, s in zip(wrapper.values(), schedulers):
+            part.optimizer._step_count = 1
+            s.step()
+        if i % 500 == 0:
+            factor = (1 - i / 250_000)**0.9
+            for part, lrs in zip(wrapper.values(), start):
+                for group, lr in zip(part.optimizer.param_groups, lrs):
+                    assert group['lr'] == pytest.approx(lr * factor, rel=1e-9)
+    assert cfg.train_cfg.max_iters == 150_000
+
+
+def test_passes_accumulate_and_an_iteration_counts_once():
+    """Two backward passes an iteration, a step every second one: the mean of both iterations."""
+    torch.manual_seed(0)
+    model = MODELS.build(model_cfg(False, False)).double()
+    wrapper = build_optim_wrapper(model, optim_cfg(accumulative_counts=2))
+    wrapper.initialize_count_status(model, 0, 4)
+    p = model.decode_head.conv_seg[0].bias
+    start, slopes = p.detach().clone(), torch.arange(1., 5).double()
+    for a, b in ((0, 1), (2, 3)):
+        assert torch.equal(p, start)
+        for slope in slopes[[a, b]]:
+            wrapper.backward(slope * p.sum())
+        wrapper.update()
+    # lr 0.1, weight decay 5e-4, gradient (1 + 2 + 3 + 4) / 2 in each place
+    torch.testing.assert_close(p.detach(), start - 0.1 * (5 + 5e-4 * start))
+    assert p.grad is None
+    assert all(part.inner_count == 2 for part in wrapper.values())
+
+
+def test_a_part_without_an_optimizer_is_named():
+    cfg = optim_cfg()
+    del cfg['discriminator']
+    with pytest.raises(InputError, match='model.discriminator has no optimizer'):
+        build_optim_wrapper(MODELS.build(model_cfg()), cfg)
+    with pytest.raises(InputError, match='paramwise_cfg'):
+        build_optim_wrapper(MODELS.build(model_cfg()), optim_cfg(paramwise_cfg=dict()))
