@@ -89,8 +89,8 @@ class LabelIdsDataset(BaseSegDataset):
             return super().prepare_data(idx)
         except InputError:
             raise
-        except (OSError, SyntaxError, ValueError, AssertionError, AttributeError) as error:
-            # Decoders report a broken file in all these ways.
+        except (OSError, SyntaxError, AssertionError) as error:
+            # Pillow raises the first two, mmcv asserts that OpenCV has decoded something.
             info = self.get_data_info(idx)
             files = ' or '.join(info[key] for key in ('img_path', 'seg_map_path') if key in info)
             raise InputError(f'{files} cannot be read ({error}): restore the file, or leave this '

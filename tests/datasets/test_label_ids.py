@@ -1,0 +1,143 @@
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+from cityscapesscripts.helpers.labels import labels
+from mmseg.datasets import CityscapesDataset
+
+from structseg_mmseg.datasets import CityscapesLabelIdsDataset, GTADataset
+from structseg_mmseg.errors import InputError
+from tests.conftest import write_cityscapes, write_gta, write_image
+
+PIPELINE = [dict(type='LoadImageFromFile', imdecode_backend='pillow'),
+            dict(type='LoadAnnotations'), dict(type='MapLabelIds'), dict(type='PackSegInputs')]
+UNLABELLED = [PIPELINE[0], PIPELINE[3]]
+
+
+def gta(root, **kwargs):
+    kwargs.setdefault('pipeline', PIPELINE)
+    return GTADataset(data_root=str(root),
+                      data_prefix=dict(img_path='images', seg_map_path='labels'), **kwargs)
+
+
+def cityscapes(root, split='train', labelled=True, **kwargs):
+    prefix = dict(img_path=f'leftImg8bit/{split}')
+    if labelled:
+        prefix['seg_map_path'] = f'gtFine/{split}'
+    kwargs.setdefault('pipeline', PIPELINE if labelled else UNLABELLED)
+    return CityscapesLabelIdsDataset(data_root=str(root), data_prefix=prefix, **kwargs)
+
+
+def test_label_map_is_cityscapesscripts():
+    """Every id of both data sets, GTA5's licence plate (34) included."""
+    train_ids = {label.id % 35: label.trainId for label in labels}  # -1, the plate, is 34
+    for dataset_type in (GTADataset, CityscapesLabelIdsDataset):
+        lut = dataset_type(lazy_init=True).label_lut
+        assert len(lut) == (35 if dataset_type is GTADataset else 34)
+        for label_id, index in enumerate(lut):
+            expected = train_ids[label_id]
+            assert index == (255 if expected in (-1, 255) else expected)
+    names = [label.name for label in sorted(labels, key=lambda x: x.trainId)
+             if label.trainId not in (-1, 255)]
+    assert list(GTADataset.METAINFO['classes']) == names == list(
+        CityscapesDataset.METAINFO['classes'])
+
+
+@pytest.mark.parametrize('write,build', [(write_gta, gta), (write_cityscapes, cityscapes)])
+def test_reads_the_published_layout(tmp_path, write, build):
+    root = write(tmp_path)
+    dataset = build(root)
+    assert len(dataset) == (3 if build is gta else 2)
+    for index in range(len(dataset)):
+        info = dataset.get_data_info(index)
+        item = dataset[index]
+        ids = cv2.imread(info['seg_map_path'], cv2.IMREAD_UNCHANGED)
+        np.testing.assert_array_equal(item['data_samples'].gt_sem_seg.data[0],
+                                      dataset.label_lut[ids])
+        np.testing.assert_array_equal(item['inputs'].permute(1, 2, 0),
+                                      cv2.imread(info['img_path']))
+
+
+def test_palette_images_give_their_indices(tmp_path):
+    """GTA5's labels are PNG files with a palette."""
+    from PIL import Image
+    root = write_gta(tmp_path, 1)
+    ids = cv2.imread(str(root / 'labels/00001.png'), cv2.IMREAD_UNCHANGED)
+    picture = Image.fromarray(ids, mode='P')
+    picture.putpalette(np.random.default_rng(0).integers(0, 256, 768, np.uint8).tobytes())
+    picture.save(root / 'labels/00001.png')
+    np.testing.assert_array_equal(gta(root)[0]['data_samples'].gt_sem_seg.data[0],
+                                  gta(root).label_lut[ids])
+
+
+def test_any_subset_of_the_classes(tmp_path):
+    classes = ('car', 'road', 'sky')  # in this order
+    dataset = gta(write_gta(tmp_path), metainfo=dict(classes=classes))
+    lut = dataset.label_lut
+    assert [lut[i] for i in (26, 7, 23)] == [0, 1, 2]
+    assert set(np.delete(lut, [26, 7, 23])) == {255}
+    palette = dict(zip(GTADataset.METAINFO['classes'], GTADataset.METAINFO['palette']))
+    assert dataset.metainfo['palette'] == [palette[name] for name in classes]
+    with pytest.raises(InputError, match="metainfo.classes names 'lorry'"):
+        gta(tmp_path, metainfo=dict(classes=('road', 'lorry')))
+
+
+def test_list_files(tmp_path):
+    root = write_gta(tmp_path)
+    (root / 'some.txt').write_text('00003\n00001\n')
+    dataset = gta(root, ann_file='some.txt')
+    names = [dataset.get_data_info(i)['img_path'][-9:] for i in range(len(dataset))]
+    assert names == ['00003.png', '00001.png']
+    (root / 'some.txt').write_text('00009\n')
+    with pytest.raises(InputError, match='there is no image .*00009.png'):
+        gta(root, ann_file='some.txt')
+
+
+def test_target_never_opens_a_label(tmp_path):
+    root = write_cityscapes(tmp_path, splits=('train', ))
+    expected = [cityscapes(root)[i]['inputs'] for i in range(2)]
+    shutil.rmtree(root / 'gtFine')
+    dataset = cityscapes(root, labelled=False)
+    for index, inputs in enumerate(expected):
+        item = dataset[index]
+        np.testing.assert_array_equal(item['inputs'], inputs)
+        assert 'gt_sem_seg' not in item['data_samples']
+        assert 'seg_map_path' not in dataset.get_data_info(index)
+
+
+def test_missing_folders(tmp_path):
+    with pytest.raises(InputError, match=f'there is no folder {tmp_path}/images'):
+        gta(tmp_path)
+    (tmp_path / 'images').mkdir()
+    (tmp_path / 'labels').mkdir()
+    with pytest.raises(InputError, match=r'holds no image \*.png'):
+        gta(tmp_path)
+
+
+def test_image_without_its_label(tmp_path):
+    root = write_gta(tmp_path)
+    (root / 'labels/00002.png').unlink()
+    with pytest.raises(InputError, match='there is no label .*labels/00002.png'):
+        gta(root)
+
+
+def test_label_outside_the_map(tmp_path):
+    root = write_gta(tmp_path, 1)
+    write_image(root / 'labels/00001.png', np.full((36, 64), 255, np.uint8))
+    with pytest.raises(InputError, match='00001.png holds label id 255.*end at 34'):
+        gta(root)[0]
+    write_image(root / 'labels/00001.png', np.zeros((36, 64, 3), np.uint8))
+    with pytest.raises(InputError, match='00001.png is a colour image'):
+        gta(root)[0]
+
+
+@pytest.mark.parametrize('folder', ['images', 'labels'])
+@pytest.mark.parametrize('content', ['truncated', 'empty', 'text'])
+def test_unreadable_files(tmp_path, folder, content):
+    root = write_gta(tmp_path, 1)
+    path = root / folder / '00001.png'
+    path.write_bytes({'truncated': path.read_bytes()[:len(path.read_bytes()) // 2],
+                      'empty': b'', 'text': b'not a picture'}[content])
+    with pytest.raises(InputError, match=f'{folder}/00001.png.* cannot be read'):
+        gta(root)[0]

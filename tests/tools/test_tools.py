@@ -1,0 +1,181 @@
+"""The tools as a user runs them, on the demo's config and a few images of its data."""
+import os
+import re
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from structseg_mmseg.demo.street_worlds import draw_worlds
+from structseg_mmseg.engine.checkpoint import load_from_local
+from tests.conftest import ROOT, write_image
+
+CONFIG = 'configs/structseg/deeplabv2_lite0_demo.py'
+SOURCE_ONLY = 'configs/structseg/deeplabv2_lite0_demo_source-only.py'
+
+
+@pytest.fixture(scope='module')
+def workplace(tmp_path_factory):
+    """Demo data, and both models trained for 2 iterations and tested."""
+    root = tmp_path_factory.mktemp('workplace')
+    run('dataset_converters/draw_demo.py', root / 'demo', '--source', 2, '--target', 2, '--val', 2)
+    for name, config in (('full', CONFIG), ('source-only', SOURCE_ONLY)):
+        train(root, config, name, 'train_cfg.max_iters=2')
+        run('test.py', config, root / name / 'iter_2.pth', '--work-dir', root / name, data=root)
+    return root
+
+
+def run(tool, *args, data=None, check=True, **environment):
+    environment = dict(os.environ, OMP_NUM_THREADS='1', PYTHONWARNINGS='ignore', **environment)
+    if data is not None:
+        environment['DEMO'] = str(data / 'demo')
+    done = subprocess.run(
+        [sys.executable, str(ROOT / 'tools' / tool), *map(str, args)], cwd=ROOT, env=environment,
+        capture_output=True, text=True)
+    if check:
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return done
+
+
+def train(root, config, name, *options, check=True, **environment):
+    return run('train.py', config, '--work-dir', root / name, '--cfg-options',
+               'default_hooks.logger.interval=1', *options, data=root, check=check, **environment)
+
+
+def fails(done, *words):
+    """It failed, by one sentence that holds the words, and no traceback."""
+    assert done.returncode != 0, done.stdout[-2000:]
+    assert 'Traceback' not in done.stderr, done.stderr[-4000:]
+    sentence = done.stderr.strip().splitlines()[-1]
+    assert sentence.startswith('error: '), done.stderr[-2000:]
+    for word in words:
+        assert re.search(word, sentence), sentence
+
+
+def test_train_and_test(workplace):
+    checkpoint = load_from_local(str(workplace / 'full/iter_2.pth'))
+    assert checkpoint['meta']['iter'] == 2
+    assert set(checkpoint['optimizer']) == {'segmentor', 'reconstructor', 'discriminator'}
+    done = run('test.py', CONFIG, workplace / 'full/iter_2.pth', '--work-dir', workplace / 'again',
+               '--show-dir', 'pictures', data=workplace)
+    for word in ('mIoU: ', 'traffic sign', 'IoU.road'):
+        assert word in done.stdout + done.stderr
+    assert len(list((workplace / 'again').rglob('*.png'))) == 2
+
+
+def test_resume(workplace):
+    train(workplace, CONFIG, 'resumed', 'train_cfg.max_iters=1')
+    done = run('train.py', CONFIG, '--work-dir', workplace / 'resumed', '--resume',
+               '--cfg-options', 'train_cfg.max_iters=2', data=workplace)
+    assert 'resumed epoch: 0, iter: 1' in done.stdout + done.stderr
+    straight, resumed = (load_from_local(str(workplace / name / 'iter_2.pth'))['state_dict']
+                         for name in ('full', 'resumed'))
+    assert all(torch.equal(value, resumed[key]) for key, value in straight.items())
+
+
+def test_compare(workplace):
+    done = run('analysis_tools/compare.py', workplace / 'source-only', workplace / 'full',
+               '--picture', workplace / 'compare.png', '--samples', 2, data=workplace)
+    rows = [line for line in done.stdout.splitlines() if line.startswith('|')]
+    assert len(rows) == 4 and 'mIoU' in rows[0] and 'source-only' in rows[2]
+    picture = cv2.imread(str(workplace / 'compare.png'))
+    assert picture.shape == (2 * (129 + 4), 4 * (257 + 4), 3)
+    fails(run('analysis_tools/compare.py', workplace / 'demo', check=False), 'holds no test result')
+
+
+@pytest.mark.parametrize('kind', ['image', 'folder', 'video'])
+def test_infer(workplace, tmp_path, kind):
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 256, (3, 64, 96, 3), np.uint8)
+    if kind == 'video':
+        source = tmp_path / 'ride.mp4'
+        writer = cv2.VideoWriter(str(source), cv2.VideoWriter_fourcc(*'mp4v'), 10, (96, 64))
+        for frame in frames:
+            writer.write(frame)
+        writer.release()
+    else:
+        for index, frame in enumerate(frames):
+            write_image(tmp_path / f'in/{index}.png', frame)
+        source = tmp_path / ('in' if kind == 'folder' else 'in/0.png')
+    run('infer.py', SOURCE_ONLY, workplace / 'full/iter_2.pth', source, '--out-dir',
+        tmp_path / 'out', data=workplace)
+    written = sorted(str(p.relative_to(tmp_path / 'out')) for p in tmp_path.glob('out/*/*'))
+    if kind == 'video':
+        assert written == ['masks/ride.mp4', 'overlays/ride.mp4']
+        video = cv2.VideoCapture(str(tmp_path / 'out/overlays/ride.mp4'))
+        assert video.get(cv2.CAP_PROP_FRAME_COUNT) == 3 and video.get(cv2.CAP_PROP_FPS) == 10
+        return
+    names = ['0.png'] if kind == 'image' else ['0.png', '1.png', '2.png']
+    assert written == [f'{part}/{name}' for part in ('masks', 'overlays') for name in names]
+    mask, overlay = (cv2.imread(str(tmp_path / f'out/{part}/0.png')).astype(int)
+                     for part in ('masks', 'overlays'))
+    from structseg_mmseg.datasets import GTADataset
+    palette = {tuple(colour[::-1]) for colour in GTADataset.METAINFO['palette']}
+    assert {tuple(colour) for colour in mask.reshape(-1, 3)} <= palette
+    np.testing.assert_allclose(overlay, (mask + frames[0]) / 2, atol=1)
+
+
+def bad_data_root(root):
+    return train(root, CONFIG, 'bad', 'target_dataloader.dataset.data_root=nowhere', check=False)
+
+
+def unknown_component(root):
+    return train(root, CONFIG, 'bad', 'model.discriminator.type=PatchGAN', check=False)
+
+
+def class_count(root):
+    return train(root, CONFIG, 'bad', 'model.decode_head.num_classes=9', check=False)
+
+
+def another_models_checkpoint(root):
+    state = load_from_local(str(root / 'full/iter_2.pth'))
+    state['state_dict'].pop('backbone.blocks.3._bn1.running_mean')
+    torch.save(state, root / 'other.pth')
+    return run('test.py', CONFIG, root / 'other.pth', '--work-dir', root / 'bad', data=root,
+               check=False)
+
+
+def missing_config(root):
+    return run('train.py', 'configs/none.py', check=False)
+
+
+def broken_image_met_by_a_worker(root):
+    """Nothing is wrong with the sample that is looked at before the start."""
+    list(draw_worlds(root / 'broken/demo', source=1, target=2, val=1))
+    image = sorted((root / 'broken/demo').glob('video/leftImg8bit/train/demo/*.png'))[1]
+    image.write_bytes(image.read_bytes()[:1000])
+    return run('train.py', CONFIG, '--work-dir', root / 'bad', '--cfg-options',
+               'train_cfg.max_iters=4', data=root / 'broken', check=False)
+
+
+@pytest.mark.parametrize('make,words', [
+    (bad_data_root, ['there is no folder nowhere/leftImg8bit/train', 'data_root']),
+    (unknown_component, ['PatchGAN is not in the', 'check the spelling']),
+    (class_count, ['data has 8 classes where decode_head has 9', 'set model.decode_head']),
+    (another_models_checkpoint, ['other.pth is not one of this model',
+                                 'backbone.blocks.3._bn1.running_mean', 'give the config']),
+    (missing_config, ['configs/none.py', 'check the path']),
+    (broken_image_met_by_a_worker, ['demo_000002_000000_leftImg8bit.png cannot be read',
+                                    'restore the file']),
+], ids=lambda value: getattr(value, '__name__', ''))
+def test_bad_input_ends_with_one_sentence(workplace, make, words):
+    fails(make(workplace), *words)
+
+
+def test_infer_refuses_what_does_not_fit(workplace, tmp_path):
+    weights = workplace / 'full/iter_2.pth'
+    fails(run('infer.py', 'configs/structseg/deeplabv2_lite0_game2video.py', weights,
+              ROOT / 'README.md', check=False), 'README.md cannot be read')
+    fails(run('infer.py', CONFIG, weights, tmp_path, check=False), 'holds no image')
+    write_image(tmp_path / 'a.png', np.zeros((32, 32, 3), np.uint8))
+    fails(run('infer.py', 'configs/structseg/deeplabv2_lite0_game2video.py', weights,
+              tmp_path / 'a.png', check=False), 'is not one of this model', 'decode_head')
+
+
+def test_a_traceback_on_demand(workplace):
+    done = train(workplace, CONFIG, 'bad', 'model.decode_head.num_classes=9', check=False,
+                 STRUCTSEG_TRACEBACK='1')
+    assert done.returncode != 0 and 'Traceback' in done.stderr
