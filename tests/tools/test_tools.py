@@ -60,10 +60,10 @@ def test_train_and_test(workplace):
     assert checkpoint['meta']['iter'] == 2
     assert set(checkpoint['optimizer']) == {'segmentor', 'reconstructor', 'discriminator'}
     done = run('test.py', CONFIG, workplace / 'full/iter_2.pth', '--work-dir', workplace / 'again',
-               '--show-dir', 'pictures', data=workplace)
+               '--show-dir', workplace / 'pictures', data=workplace)
     for word in ('mIoU: ', 'traffic sign', 'IoU.road'):
         assert word in done.stdout + done.stderr
-    assert len(list((workplace / 'again').rglob('*.png'))) == 2
+    assert len(list((workplace / 'pictures').rglob('*.png'))) == 2
 
 
 def test_resume(workplace):
@@ -167,8 +167,8 @@ def test_bad_input_ends_with_one_sentence(workplace, make, words):
 
 def test_infer_refuses_what_does_not_fit(workplace, tmp_path):
     weights = workplace / 'full/iter_2.pth'
-    fails(run('infer.py', 'configs/structseg/deeplabv2_lite0_game2video.py', weights,
-              ROOT / 'README.md', check=False), 'README.md cannot be read')
+    fails(run('infer.py', CONFIG, weights, ROOT / 'README.md', check=False),
+          'README.md cannot be read')
     fails(run('infer.py', CONFIG, weights, tmp_path, check=False), 'holds no image')
     write_image(tmp_path / 'a.png', np.zeros((32, 32, 3), np.uint8))
     fails(run('infer.py', 'configs/structseg/deeplabv2_lite0_game2video.py', weights,
