@@ -1,3 +1,6 @@
+from copy import deepcopy
+from functools import partial
+
 import pytest
 import torch
 from mmengine.config import Config
@@ -85,3 +88,48 @@ def test_a_part_without_an_optimizer_is_named():
         build_optim_wrapper(MODELS.build(model_cfg()), cfg)
     with pytest.raises(InputError, match='paramwise_cfg'):
         build_optim_wrapper(MODELS.build(model_cfg()), optim_cfg(paramwise_cfg=dict()))
+
+
+def amp_wrapper(monkeypatch, model, **scaler):
+    """Mixed precision's wrappers on a CPU, which mmengine's own check would refuse."""
+    import mmengine.optim.optimizer.amp_optimizer_wrapper as module
+    monkeypatch.setattr(module, 'is_cuda_available', lambda: True)
+    monkeypatch.setattr(module, 'GradScaler', partial(torch.amp.GradScaler, 'cpu'))
+    cfg = optim_cfg(loss_scale=dict(dict(init_scale=2.**10, growth_interval=2), **scaler))
+    return build_optim_wrapper(model, dict(cfg, type='AmpOptimWrapper'))
+
+
+def test_one_loss_scale_for_all_optimizers(monkeypatch):
+    """Scaled by powers of two that change on the way, training is the unscaled one to the bit."""
+    torch.manual_seed(0)
+    model = MODELS.build(model_cfg())
+    plain = deepcopy(model)
+    wrapper = amp_wrapper(monkeypatch, model)
+    plain_wrapper = build_optim_wrapper(plain, optim_cfg())
+    parts = [(m.decode_head.conv_seg[0].bias, m.reconstructor.layers[0].conv.bias,
+              m.discriminator.classify.bias) for m in (model, plain)]
+    scales = []
+    for i in range(4):
+        for (a, b, c), w in zip(parts, (wrapper, plain_wrapper)):
+            w.backward(((i + 1) * a.square()).sum() + b.square().sum())
+            w.backward(((i + 2) * b).sum() + c.square().sum())
+            w.update()
+        scales.append(wrapper['segmentor'].loss_scaler.get_scale())
+    for a, b in zip(*parts):
+        assert torch.equal(a, b)
+    assert scales == [2.**10, 2.**11, 2.**11, 2.**12]
+    assert len({id(part.loss_scaler) for part in wrapper.values()}) == 1
+
+
+def test_an_overflow_skips_the_optimizer_that_it_hits(monkeypatch):
+    model = MODELS.build(model_cfg())
+    wrapper = amp_wrapper(monkeypatch, model)
+    bias = model.decode_head.conv_seg[0].bias
+    logit = model.discriminator.classify.bias
+    other = model.reconstructor.layers[0].conv.bias
+    start = deepcopy((bias, logit, other))
+    wrapper.backward(bias.sum() + other.sum() + logit.sum() * torch.inf)
+    wrapper.update()
+    assert torch.equal(logit, start[1])
+    assert not torch.equal(bias, start[0]) and not torch.equal(other, start[2])
+    assert wrapper['segmentor'].loss_scaler.get_scale() == 2.**9

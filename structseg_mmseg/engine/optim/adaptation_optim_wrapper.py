@@ -1,7 +1,8 @@
 from contextlib import contextmanager
 from typing import Iterator, Optional
 
-from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper, OptimWrapperDict
+from mmengine.optim import (AmpOptimWrapper, DefaultOptimWrapperConstructor, OptimWrapper,
+                            OptimWrapperDict)
 from mmseg.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from torch import Tensor, nn
 
@@ -12,8 +13,31 @@ class AdaptationOptimWrapper(OptimWrapperDict):
     """Optimizers that share the backward passes of an iteration and step together at its end.
 
     An iteration calls :meth:`backward` for each pass, then :meth:`update` once. The wrappers agree
-    in type and accumulation, so the first of them speaks for all.
+    in type and accumulation, so the first of them speaks for all. With ``AmpOptimWrapper`` they
+    share one loss scale, since E's, G's and D's gradients come out of the same backward passes; an
+    optimizer whose gradients overflow skips its step, as torch does it.
+
+    Args:
+        **optim_wrappers (OptimWrapper): As in ``OptimWrapperDict``.
     """
+
+    def __init__(self, **optim_wrappers: OptimWrapper) -> None:
+        super().__init__(**optim_wrappers)
+        if isinstance(self._first, AmpOptimWrapper):
+            self._share_loss_scaler()
+
+    def _share_loss_scaler(self) -> None:
+        scaler = self._first.loss_scaler
+        update = scaler.update
+
+        def update_after_all_steps(*args) -> None:
+            # Each wrapper's step ends with an update, but the scale must last for all of them.
+            if len(scaler._per_optimizer_states) == len(self):
+                update(*args)
+
+        scaler.update = update_after_all_steps
+        for wrapper in self.values():
+            wrapper.loss_scaler = scaler
 
     @property
     def _first(self) -> OptimWrapper:
