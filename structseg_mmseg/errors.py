@@ -3,7 +3,7 @@ import os
 import re
 import sys
 from contextlib import contextmanager
-from typing import Iterator
+from typing import Iterator, Optional
 
 
 class InputError(ValueError):
@@ -27,17 +27,17 @@ def one_sentence_errors() -> Iterator[None]:
         sys.exit(f'error: {sentence}')
 
 
-def _sentence(error: BaseException) -> 'str | None':
+def _sentence(error: Optional[BaseException]) -> Optional[str]:
     while error is not None:
         text = str(error.args[0]) if error.args else str(error)
-        # A DataLoader worker sends its traceback as the message, a registry prefixes
-        # "class `X` in x.py: "; what was raised stands at the end of both.
-        if isinstance(error, InputError) and error.__cause__ is None or 'InputError: ' in text:
+        if isinstance(error, InputError):
+            # A DataLoader's worker sends its whole traceback as the message, a registry puts
+            # "class `X` in x.py: " before it: what was raised stands at the end.
             line = text.strip().splitlines()[-1].split('InputError: ')[-1]
             return re.sub(r'^(class `\w+` in \S+: )+', '', line)
-        unknown = re.match(r'(?:class `\w+` in \S+: "?\'?)*(.*? is not in the .*? registry)', text)
+        unknown = re.search(r"(\S+) is not in the (\S+) registry", text)
         if isinstance(error, KeyError) and unknown:
-            return (f'{unknown[1]}: check the spelling of this `type` in the config, and that '
+            return (f'{unknown[0]}: check the spelling of this `type` in the config, and that '
                     '`custom_imports` names the package that registers it')
         if isinstance(error, FileNotFoundError):
             return f'{error}: check the path'

@@ -6,7 +6,7 @@ both, and torch is told to restrict the loads that go another way (a URL, ``open
 """
 import os
 import pickle
-from typing import Any, Callable, Union
+from typing import Any, Callable, Optional
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from mmengine.runner.checkpoint import CheckpointLoader
 from torch import nn
 
 from structseg_mmseg.errors import InputError
+from structseg_mmseg.models.segmentors import AdvReconSegmentor
 
 
 def _statistic(owner: type, name: str) -> Callable:
@@ -66,7 +67,7 @@ def load_from_local(filename: str, map_location: Any = None) -> dict:
     return checkpoint
 
 
-def check_fit(model: nn.Module, checkpoint: dict, name: Union[str, None] = None) -> None:
+def check_fit(model: nn.Module, checkpoint: dict, name: Optional[str] = None) -> None:
     """See to it that a checkpoint is one of this model: no key silently missing or left over.
 
     A checkpoint may do without what only training uses, as long as all of it is absent, and a model
@@ -80,7 +81,6 @@ def check_fit(model: nn.Module, checkpoint: dict, name: Union[str, None] = None)
     Raises:
         InputError: If keys or shapes differ.
     """
-    from structseg_mmseg.models.segmentors import AdvReconSegmentor
     prefixes = tuple(f'{part}.' for part in AdvReconSegmentor.training_only)
     theirs = checkpoint.get('state_dict', checkpoint)
     theirs = {key.removeprefix('module.'): value for key, value in theirs.items()}

@@ -1,3 +1,5 @@
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -74,3 +76,9 @@ def test_frozen_statistics():
 def test_wrong_output_stride():
     with pytest.raises(InputError, match='backbone.output_stride is 4'):
         EfficientNetLite(4, pretrained=False)
+
+
+def test_missing_packages_are_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'efficientnet_lite_pytorch', None)
+    with pytest.raises(InputError, match='extra `lite`'):
+        EfficientNetLite()
