@@ -52,4 +52,4 @@ def _check_loader(runner: Runner, domain: str, loader: DataLoader) -> None:
         raise InputError(f'the {domain} data has {len(classes)} classes where decode_head has '
                          f'{num_classes}: set model.decode_head.num_classes, or metainfo.classes '
                          'of the data set')
-    loader.dataset[0]
+    loader.dataset[0]  # reads a sample, which raises InputError if its files are bad
