@@ -56,10 +56,18 @@ def table(results: Dict[str, Dict[str, float]]) -> str:
     return '\n'.join(f'| {line} |' for line in lines)
 
 
+def last_checkpoint(work_dir: Path) -> str:
+    """Where mmengine saved last, even if the work dir was moved since."""
+    path = find_latest_checkpoint(str(work_dir))
+    if path is None:
+        raise InputError(f'{work_dir} holds no checkpoint: run tools/train.py with it as --work-dir')
+    return str(work_dir / Path(path).name)
+
+
 def picture(work_dirs, samples: int) -> np.ndarray:
     """BGR: a row for each sample, a column for image, truth and each model."""
     configs = [Config.fromfile(next(folder.glob('*.py'))) for folder in work_dirs]
-    models = [init_model(config, find_latest_checkpoint(str(folder)), device='cpu')
+    models = [init_model(config, last_checkpoint(folder), device='cpu')
               for config, folder in zip(configs, work_dirs)]
     init_default_scope('mmseg')
     dataset = DATASETS.build(configs[0].test_dataloader.dataset)
