@@ -23,12 +23,15 @@ install: .venv/installed
 test: install
 	$(PY) -m pytest -q
 
+# $(call train_and_test,NAME,CONFIG)
+define train_and_test
+$(PY) tools/train.py configs/structseg/$(2).py --work-dir $(OUT)/$(1) --cfg-options \
+  train_cfg.max_iters=$(ITERS) param_scheduler.0.end=$$(($(ITERS) + 1))
+$(PY) tools/test.py configs/structseg/$(2).py $(OUT)/$(1)/iter_$(ITERS).pth --work-dir $(OUT)/$(1)
+endef
+
 demo: install
 	$(PY) tools/dataset_converters/draw_demo.py $(DEMO) $(IMAGES)
-	for run in source-only full; do \
-	  config=configs/structseg/deeplabv2_lite0_demo$$(echo _$$run | sed s/_full//).py; \
-	  $(PY) tools/train.py $$config --work-dir $(OUT)/$$run --cfg-options \
-	    train_cfg.max_iters=$(ITERS) param_scheduler.0.end=$$(($(ITERS) + 1)) && \
-	  $(PY) tools/test.py $$config $(OUT)/$$run/iter_$(ITERS).pth --work-dir $(OUT)/$$run || exit; \
-	done
+	$(call train_and_test,source-only,deeplabv2_lite0_demo_source-only)
+	$(call train_and_test,full,deeplabv2_lite0_demo)
 	$(PY) tools/analysis_tools/compare.py $(OUT)/source-only $(OUT)/full --picture $(OUT)/demo.png

@@ -12,15 +12,27 @@ from typing import Iterator, Optional, Tuple
 import cv2
 import mmcv
 import numpy as np
-from mmengine.runner.checkpoint import CheckpointLoader
 from mmengine.utils import track_iter_progress
 from mmseg.apis import MMSegInferencer
+from torch import nn
 
 from structseg_mmseg.engine.checkpoint import check_fit
 from structseg_mmseg.errors import InputError, one_sentence_errors
 
 IMAGES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
 VIDEOS = ('.avi', '.m4v', '.mkv', '.mov', '.mp4', '.webm')
+
+
+class StrictInferencer(MMSegInferencer):
+    """mmseg's inferencer, less its leniency towards weights of another model."""
+
+    def __init__(self, model: str, weights: str, **kwargs) -> None:
+        self.weights = weights
+        super().__init__(model, weights, **kwargs)
+
+    def _load_weights_to_model(self, model: nn.Module, checkpoint: dict, cfg: dict) -> None:
+        check_fit(model, checkpoint, self.weights)
+        super()._load_weights_to_model(model, checkpoint, cfg)
 
 
 def main() -> None:
@@ -35,10 +47,8 @@ def main() -> None:
     args = parser.parse_args()
     frames, number, fps = open_input(args.input)
 
-    inferencer = MMSegInferencer(args.config, args.checkpoint, device=args.device)
+    inferencer = StrictInferencer(args.config, args.checkpoint, device=args.device)
     inferencer.show_progress = False
-    check_fit(inferencer.model, CheckpointLoader.load_checkpoint(args.checkpoint, 'cpu'),
-              args.checkpoint)
     palette = np.array(inferencer.model.dataset_meta['palette'], np.uint8)[:, ::-1]  # BGR
 
     writers = {}

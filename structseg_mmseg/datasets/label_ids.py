@@ -1,4 +1,5 @@
 import os.path as osp
+from functools import cached_property
 from typing import List, Optional, Sequence, Union
 
 import mmengine.fileio as fileio
@@ -41,33 +42,39 @@ class LabelIdsDataset(BaseSegDataset):
         Raises:
             InputError: If a folder, an image on the list, a label, or every image is missing.
         """
-        images = self._names('img_path', self.img_suffix)
+        self._check_folder('img_path')
         data_list = super().load_data_list()
         if not data_list:
             raise InputError(f'{self.data_prefix["img_path"]} holds no image *{self.img_suffix}: '
                              'check data_root, data_prefix and img_suffix')
-        kinds = [('img_path', 'image', images)]
+        required = []
+        if self.ann_file:  # else the images are those that were found
+            required.append(('img_path', 'image', self._names('img_path', self.img_suffix)))
         if self.data_prefix.get('seg_map_path') is not None:
-            labels = self._names('seg_map_path', self.seg_map_suffix)
-            kinds.append(('seg_map_path', 'label', labels))
+            self._check_folder('seg_map_path')
+            required.append(
+                ('seg_map_path', 'label', self._names('seg_map_path', self.seg_map_suffix)))
         for info in data_list:
             info['label_map'] = None  # for LoadAnnotations; MapLabelIds does it
-            for key, kind, names in kinds:
+            for key, kind, names in required:
                 if osp.relpath(info[key], self.data_prefix[key]) not in names:
                     raise InputError(
                         f'there is no {kind} {info[key]}: add it, or leave this sample out by a '
                         'list file (ann_file)')
         return data_list
 
-    def _names(self, key: str, suffix: str) -> set:
+    def _check_folder(self, key: str) -> None:
         folder = self.data_prefix.get(key)
         if not fileio.isdir(folder, backend_args=self.backend_args):
             raise InputError(f'there is no folder {folder}: set data_root, or the environment '
                              'variable that the config reads it from, to the unpacked data set')
-        return set(fileio.list_dir_or_file(
-            folder, list_dir=False, suffix=suffix, recursive=True, backend_args=self.backend_args))
 
-    @property
+    def _names(self, key: str, suffix: str) -> set:
+        return set(fileio.list_dir_or_file(
+            self.data_prefix[key], list_dir=False, suffix=suffix, recursive=True,
+            backend_args=self.backend_args))
+
+    @cached_property
     def label_lut(self) -> np.ndarray:
         """Class index, or ``ignore_index``, of each labelId; uint8, (num_label_ids,)."""
         lut = np.full(self.num_label_ids, self.ignore_index, np.uint8)

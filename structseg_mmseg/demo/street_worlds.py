@@ -157,20 +157,22 @@ def _paint(rng: np.random.Generator, look: Look, label: np.ndarray, objects: np.
     y, x = np.mgrid[:height, :width]
     windows = (label == BUILDING) & ((y + 3 * objects) % 9 > 4) & ((x + 5 * objects) % 7 > 3)
     image[windows] *= 0.6
+    road = label == ROAD
     middle = np.array([np.median(np.flatnonzero(row)) if row.any() else -9
-                       for row in label == ROAD])
+                       for row in road])
     dashes = (np.abs(x - middle[:, None]) < 0.5 + 3 * depth) & (np.sin(24 * np.sqrt(depth)) > 0)
-    image[dashes & (label == ROAD)] += 70
+    image[dashes & road] += 70
 
     # Patterns of three sizes.
+    below_sky = (label != SKY)[..., None]
     for cell in (2, 6, 18):
-        pattern = rng.normal(0, look.texture, (height // cell + 2, width // cell + 2, 1))
+        pattern = rng.normal(0, look.texture, (height // cell + 2, width // cell + 2))
         pattern = cv2.resize(pattern.astype(np.float32), (width, height),
                              interpolation=cv2.INTER_CUBIC)
-        image += pattern[..., None] * (label != SKY)[..., None]
+        image += pattern[..., None] * below_sky
 
     # Haze towards the horizon, light from one side, the lens, the sensor.
-    far = np.exp(-6 * depth)[..., None] * (label != SKY)[..., None] * look.haze
+    far = np.exp(-6 * depth)[..., None] * below_sky * look.haze
     image = image * (1 - far) + palette[SKY] * far
     angle = rng.uniform(0, 2 * np.pi)
     slope = (np.cos(angle) * x / width + np.sin(angle) * y / height).astype(np.float32)

@@ -27,8 +27,8 @@ def _statistic(owner: type, name: str) -> Callable:
 
 # What mmengine's own checkpoints hold beside tensors and plain containers: logged scalars.
 SAFE_TYPES = [
-    HistoryBuffer, (_statistic, 'builtins.getattr'), np.ndarray, np.dtype, np._core.multiarray._reconstruct,
-    np._core.multiarray.scalar, *(type(np.dtype(t)) for t in (
+    HistoryBuffer, (_statistic, 'builtins.getattr'), np.ndarray, np.dtype,
+    np._core.multiarray._reconstruct, np._core.multiarray.scalar, *(type(np.dtype(t)) for t in (
         np.bool_, np.int32, np.int64, np.uint8, np.float32, np.float64))
 ]
 
@@ -81,11 +81,11 @@ def check_fit(model: nn.Module, checkpoint: dict, name: Optional[str] = None) ->
     Raises:
         InputError: If keys or shapes differ.
     """
-    prefixes = tuple(f'{part}.' for part in AdvReconSegmentor.training_only)
     theirs = checkpoint.get('state_dict', checkpoint)
     theirs = {key.removeprefix('module.'): value for key, value in theirs.items()}
     ours = model.state_dict()
-    for prefix in prefixes:
+    for part in AdvReconSegmentor.training_only:
+        prefix = f'{part}.'
         if not all(any(key.startswith(prefix) for key in keys) for keys in (ours, theirs)):
             ours, theirs = ({key: value for key, value in keys.items()
                              if not key.startswith(prefix)} for keys in (ours, theirs))

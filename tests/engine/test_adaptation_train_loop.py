@@ -178,5 +178,3 @@ def test_bad_files_stop_before_the_first_iteration(trees, tmp_path):
         path.write_bytes(path.read_bytes()[:60])
     with pytest.raises(InputError, match='_leftImg8bit.png cannot be read'):
         train(runner_cfg(trees, tmp_path, 1))
-
-

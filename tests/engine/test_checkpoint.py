@@ -77,7 +77,6 @@ def test_missing_file_and_bare_tensor(tmp_path):
         CheckpointLoader.load_checkpoint(str(tmp_path / 'tensor.pth'))
 
 
-
 def test_a_fitting_checkpoint_with_or_without_training_parts():
     full = MODELS.build(model_cfg())
     plain = MODELS.build(model_cfg(False, False))

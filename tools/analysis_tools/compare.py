@@ -3,7 +3,7 @@
     python tools/analysis_tools/compare.py WORK_DIR [WORK_DIR ...] [--picture FILE]
 
 Each WORK_DIR is one that tools/train.py and tools/test.py have written to. The picture shows
-Each WORK_DIR is one that tools/train.py and tools/test.py have written to. The picture shows
+images of the test set with their truth and what the last checkpoint of each model makes of them.
 """
 import argparse
 import json
@@ -60,7 +60,8 @@ def last_checkpoint(work_dir: Path) -> str:
     """Where mmengine saved last, even if the work dir was moved since."""
     path = find_latest_checkpoint(str(work_dir))
     if path is None:
-        raise InputError(f'{work_dir} holds no checkpoint: run tools/train.py with it as --work-dir')
+        raise InputError(f'{work_dir} holds no checkpoint: run tools/train.py with --work-dir '
+                         f'{work_dir}')
     return str(work_dir / Path(path).name)
 
 

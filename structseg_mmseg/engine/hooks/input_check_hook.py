@@ -1,7 +1,7 @@
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
+from mmengine.runner import BaseLoop, Runner
 from mmseg.registry import HOOKS
-from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from structseg_mmseg.engine.checkpoint import check_fit
@@ -36,7 +36,7 @@ class InputCheckHook(Hook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Compare keys and shapes, unless the weights only initialise a training."""
-        trains = runner._train_loop is not None and not isinstance(runner._train_loop, dict)
+        trains = isinstance(runner._train_loop, BaseLoop)  # built by train(), not by test()
         if runner._resume or not trains:
             check_fit(_unwrapped(runner), checkpoint, runner._load_from)
 

@@ -2,8 +2,8 @@ from itertools import islice
 from typing import Dict, Iterator, Union
 
 from mmengine.dataset import InfiniteSampler
-from mmseg.registry import LOOPS
 from mmengine.runner import IterBasedTrainLoop, Runner
+from mmseg.registry import LOOPS
 from torch.utils.data import DataLoader
 
 from structseg_mmseg.errors import InputError
