@@ -15,7 +15,7 @@ def one_sentence_errors() -> Iterator[None]:
     """Let a tool end on a user's mistake with one sentence instead of a traceback.
 
     Covers :class:`InputError` (also when a registry or a data loader's worker has wrapped it),
-    a registered name that does not exist and a missing file. Anything else is a bug and keeps its
+    a registered name that does not exist, a missing file and a loss that is not finite. Anything else is a bug and keeps its
     traceback; ``STRUCTSEG_TRACEBACK=1`` keeps all of them.
     """
     try:
@@ -35,6 +35,8 @@ def _sentence(error: Optional[BaseException]) -> Optional[str]:
             # "class `X` in x.py: " before it: what was raised stands at the end.
             line = text.strip().splitlines()[-1].split('InputError: ')[-1]
             return re.sub(r'^(class `\w+` in \S+: )+', '', line)
+        if isinstance(error, FloatingPointError):
+            return text
         unknown = re.search(r"(\S+) is not in the (\S+) registry", text)
         if isinstance(error, KeyError) and unknown:
             return (f'{unknown[0]}: check the spelling of this `type` in the config, and that '

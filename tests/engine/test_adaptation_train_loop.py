@@ -1,5 +1,8 @@
 import itertools
+import time
 from collections import Counter
+from copy import deepcopy
+from zlib import crc32
 
 import pytest
 import torch
@@ -22,7 +25,7 @@ def trees(tmp_path):
 
 
 def runner_cfg(trees, work_dir, max_iters, source_batch=2, target_batch=1, workers=0, seed=0,
-               parts=(True, True), **kwargs) -> dict:
+               parts=(True, True), augment=(), **kwargs) -> dict:
     load = dict(type='LoadImageFromFile')
     labels = [dict(type='LoadAnnotations'), dict(type='MapLabelIds')]
     pack = dict(type='PackSegInputs')
@@ -38,7 +41,7 @@ def runner_cfg(trees, work_dir, max_iters, source_batch=2, target_batch=1, worke
         experiment_name=f'loop{next(NAMES)}',
         train_dataloader=loader(source_batch, type='GTADataset', data_root=str(trees[0]),
                                 data_prefix=dict(img_path='images', seg_map_path='labels'),
-                                pipeline=[load, *labels, pack]),
+                                pipeline=[load, *labels, *augment, pack]),
         train_cfg=dict(type='AdaptationTrainLoop', max_iters=max_iters, val_interval=1000),
         optim_wrapper=optim_cfg(),
         param_scheduler=[dict(type='PolyLR', power=0.9, eta_min=0, end=21, by_epoch=False)],
@@ -52,27 +55,39 @@ def runner_cfg(trees, work_dir, max_iters, source_batch=2, target_batch=1, worke
     if any(parts):
         cfg['target_dataloader'] = loader(
             target_batch, type='CityscapesLabelIdsDataset', data_root=str(trees[1]),
-            data_prefix=dict(img_path='leftImg8bit/train'), pipeline=[load, pack])
+            data_prefix=dict(img_path='leftImg8bit/train'), pipeline=[load, *augment, pack])
     cfg.update(kwargs)
     return cfg
 
 
 class Recorder(Hook):
-    """Notes the files of each batch."""
+    """Notes the files and pixels of each batch, and the weights after each iteration."""
 
     def __init__(self):
         self.seen = dict(source=[], target=[])
+        self.pixels = dict(source=[], target=[])
+        self.weights = []
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         for domain, batch in data_batch.items():
             self.seen[domain].append([s.img_path for s in batch['data_samples']])
+            self.pixels[domain].append([crc32(i.numpy().tobytes()) for i in batch['inputs']])
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        model = getattr(runner.model, 'module', runner.model)
+        self.weights.append({name: p.detach().clone() for name, p in model.named_parameters()})
 
 
-def train(cfg):
+def record(cfg):
     runner = Runner.from_cfg(Config(cfg))
     recorder = Recorder()
     runner.register_hook(recorder)
     runner.train()
+    return recorder
+
+
+def train(cfg):
+    recorder = record(cfg)
     checkpoint = load_from_local(f'{cfg["work_dir"]}/iter_{cfg["train_cfg"]["max_iters"]}.pth')
     return checkpoint, recorder.seen
 
@@ -131,6 +146,89 @@ def test_resume_is_exact(trees, tmp_path, parts, workers):
         assert seen_first[domain] + seen_second[domain] == seen[domain]
     with pytest.raises(AssertionError):
         assert_equal_checkpoints(first, straight)
+
+
+RANDOM = dict(
+    augment=[dict(type='RandomFlip', prob=0.5), dict(type='PhotoMetricDistortion')],
+    model=model_cfg(decode_head=dict(model_cfg()['decode_head'], dropout_ratio=0.5)))
+EMA = dict(custom_hooks=[dict(type='InputCheckHook'), dict(type='EMAHook', momentum=0.25)])
+OPTIONS = {
+    'random transforms and dropout': RANDOM,
+    'averaged weights': EMA,
+    'accumulated and clipped': dict(optim_wrapper=optim_cfg(
+        accumulative_counts=2, clip_grad=dict(max_norm=1.))),
+    'bfloat16': dict(optim_wrapper=dict(optim_cfg(), type='AmpOptimWrapper')),
+    'float16': dict(optim_wrapper=dict(optim_cfg(), type='AmpOptimWrapper', dtype='float16')),
+    'compiled': dict(compile=dict(backend='aot_eager')),
+    'all': dict(RANDOM, **EMA, compile=dict(backend='aot_eager'), optim_wrapper=dict(
+        optim_cfg(accumulative_counts=2, clip_grad=dict(max_norm=1.)), type='AmpOptimWrapper')),
+}
+
+
+@pytest.mark.parametrize('option', OPTIONS)
+def test_resume_is_exact_with(option, trees, tmp_path):
+    """4 + 2 iterations give the bits of 6, whatever the number of workers."""
+    options = deepcopy(OPTIONS[option])
+    straight, _ = train(runner_cfg(trees, tmp_path / 'straight', 6, **deepcopy(options)))
+    train(runner_cfg(trees, tmp_path / 'resumed', 4, workers=1, **deepcopy(options)))
+    second, _ = train(
+        runner_cfg(trees, tmp_path / 'resumed', 6, workers=2, resume=True, **options))
+    assert_equal_checkpoints(second, straight)
+
+
+def test_random_transforms_differ_from_epoch_to_epoch(trees, tmp_path):
+    """Or seeding each sample would have made them constant."""
+    recorder = record(runner_cfg(trees, tmp_path, 12, **RANDOM))
+    for domain, images in (('source', 5), ('target', 3)):
+        files, pixels = (list(itertools.chain(*batches[domain]))
+                         for batches in (recorder.seen, recorder.pixels))
+        assert len(set(zip(files, pixels))) > 2 * images == 2 * len(set(files))
+
+
+def test_averaged_weights_are_what_the_checkpoint_offers(trees, tmp_path):
+    """By the recursion, from the weights after each iteration."""
+    recorder = record(runner_cfg(trees, tmp_path, 5, **EMA))
+    average = recorder.weights[0]
+    for weights in recorder.weights[1:]:
+        average = {name: 0.75 * average[name] + 0.25 * value for name, value in weights.items()}
+    checkpoint = load_from_local(str(tmp_path / 'iter_5.pth'))
+    for name, value in average.items():
+        torch.testing.assert_close(checkpoint['state_dict'][name], value)
+        assert torch.equal(checkpoint['ema_state_dict'][f'module.{name}'],
+                           recorder.weights[-1][name])
+
+
+def test_a_resumed_run_keeps_its_seed(trees, tmp_path):
+    straight, seen = train(runner_cfg(trees, tmp_path / 'straight', 4))
+    train(runner_cfg(trees, tmp_path / 'resumed', 2))
+    second, rest = train(runner_cfg(trees, tmp_path / 'resumed', 4, seed=7, resume=True))
+    assert_equal_checkpoints(second, straight)
+    assert rest['target'] == seen['target'][2:]
+
+
+def test_resuming_far_on_is_as_quick_as_starting(trees, tmp_path, monkeypatch):
+    """At iteration 100,000 no image is read but the next ones, and no time goes by."""
+    record(runner_cfg(trees, tmp_path, 1))
+    checkpoint = load_from_local(str(tmp_path / 'iter_1.pth'))
+    checkpoint['meta']['iter'] = 100_000
+    info = checkpoint['message_hub']['runtime_info']
+    info['samples']['seen'] = dict(source=200_000, target=100_000)
+    torch.save(checkpoint, tmp_path / 'far.pth')
+    read = []
+    original = LabelIdsDataset.prepare_data
+    monkeypatch.setattr(LabelIdsDataset, 'prepare_data',
+                        lambda self, idx: read.append(idx) or original(self, idx))
+    seconds = {}
+    for name, iters, options in (('start', 1, {}), ('far', 100_001, dict(
+            load_from=str(tmp_path / 'far.pth'), resume=True))):
+        read.clear()
+        begin = time.perf_counter()
+        recorder = record(runner_cfg(trees, tmp_path / name, iters, **options))
+        seconds[name] = time.perf_counter() - begin
+        assert len(read) == 2 + 2 + 1  # InputCheckHook's samples, then one iteration
+    assert seconds['far'] < seconds['start'] + 1
+    # Five sources in each of 40,000 epochs: it goes on with the first two of an epoch's.
+    assert len(set(recorder.seen['source'][0])) == 2
 
 
 def test_resume_reads_no_skipped_image(trees, tmp_path, monkeypatch):

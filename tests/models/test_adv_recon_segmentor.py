@@ -31,8 +31,10 @@ def domains(generator, size: int = 2) -> dict:
                 target=batch(generator, 28, 44, labelled=False, size=size))
 
 
-def sequential_step(model, optimizers, data, mode: str) -> None:
+def sequential_step(model, optimizers, data, mode: str, max_norm: float = float('inf')) -> None:
     """One iteration, naively: a backward for each term, D's parameters frozen by hand.
+
+    The gradients of each optimizer are scaled down to ``max_norm``, as torch's clip_grad_norm_ does.
 
     Written from the paper and from the description of reference [14]; of the project it uses the
     networks, nothing else.
@@ -99,7 +101,24 @@ def sequential_step(model, optimizers, data, mode: str) -> None:
     for p, *grads in zip(encoder, *E_grads.values()):
         p.grad = sum(grads) / branches
     for optimizer in optimizers:
+        learnt = [p for group in optimizer.param_groups for p in group['params']]
+        norm = sum(p.grad.square().sum() for p in learnt).sqrt()
+        for p in learnt:
+            p.grad *= min(1, max_norm / (norm + 1e-6))
         optimizer.step()
+
+
+def sequential_optimizers(model) -> list:
+    """What optim_cfg says."""
+    optimizers = [torch.optim.SGD(
+        [dict(params=model.backbone.parameters(), lr=0.01),
+         dict(params=model.decode_head.parameters(), lr=0.1)],
+        lr=0.01, momentum=0.9, weight_decay=5e-4)]
+    if model.reconstructor is not None:
+        optimizers.append(torch.optim.Adam(model.reconstructor.parameters(), 2e-3, (0.9, 0.99)))
+    if model.discriminator is not None:
+        optimizers.append(torch.optim.Adam(model.discriminator.parameters(), 1e-3, (0.9, 0.99)))
+    return optimizers
 
 
 @pytest.mark.parametrize('ablation,mode', [
@@ -111,14 +130,7 @@ def test_step_equals_sequential_procedure(ablation, mode):
         type='AdversarialLoss', mode=mode or 'non_saturating', loss_weight=LAMBDA_ADV))
     naive = deepcopy(model)
     wrapper = build_optim_wrapper(model, optim_cfg())
-    optimizers = [torch.optim.SGD(
-        [dict(params=naive.backbone.parameters(), lr=0.01),
-         dict(params=naive.decode_head.parameters(), lr=0.1)],
-        lr=0.01, momentum=0.9, weight_decay=5e-4)]
-    if reconstructor:
-        optimizers.append(torch.optim.Adam(naive.reconstructor.parameters(), 2e-3, (0.9, 0.99)))
-    if discriminator:
-        optimizers.append(torch.optim.Adam(naive.discriminator.parameters(), 1e-3, (0.9, 0.99)))
+    optimizers = sequential_optimizers(naive)
     start = deepcopy(model.state_dict())
     generator = torch.Generator().manual_seed(0)
     model.train(), naive.train()

@@ -26,6 +26,43 @@ def test_deeplab_resnet_adds_no_parameters():
     DeepLabResNet(**cfg).load_state_dict(ResNet(**cfg).state_dict(), strict=True)
 
 
+@pytest.mark.parametrize('compile', [False, True])
+def test_recomputed_activations_change_nothing_but_memory(compile):
+    """Same features, gradients and batch statistics; a third of the tensors kept or less."""
+    torch.manual_seed(0)
+    cfg = dict(depth=50, base_channels=2, stem_channels=2, norm_eval=False)
+    plain = DeepLabResNet(**cfg).double()
+    frugal = DeepLabResNet(with_cp=True, **cfg).double()
+    frugal.load_state_dict(plain.state_dict(), strict=True)
+    calls = [plain, torch.compile(frugal, backend='aot_eager') if compile else frugal]
+    kept = []
+
+    def pack(tensor):
+        kept[-1] += tensor.numel()
+        return tensor
+
+    for _ in range(2):
+        x = torch.randn(2, 3, 33, 41).double()
+        outputs = []
+        for model, call in zip((plain, frugal), calls):
+            model.train()
+            kept.append(0)
+            with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+                outputs.append(call(x)[-1])
+            outputs[-1].square().sum().backward(retain_graph=not compile)
+        torch.testing.assert_close(outputs[1], outputs[0], rtol=1e-10, atol=1e-12)
+    if not compile:
+        outputs[1].square().sum().backward()  # recomputes again
+        outputs[0].square().sum().backward()
+        assert kept[1] < kept[0] / 3
+    for (name, p), q in zip(plain.named_parameters(), frugal.parameters()):
+        torch.testing.assert_close(q.grad, p.grad, rtol=1e-8, atol=1e-9, msg=name)
+    for name, value in plain.state_dict().items():
+        torch.testing.assert_close(frugal.state_dict()[name], value, rtol=1e-10, atol=1e-12,
+                                   msg=name)
+    assert plain.bn1.num_batches_tracked == 2
+
+
 @pytest.mark.parametrize('output_stride,strides', [(8, (4, 8, 8, 8)), (16, (4, 8, 16, 16)),
                                                    (32, (4, 8, 16, 32))])
 def test_efficientnet_lite_strides(output_stride, strides):

@@ -1,3 +1,4 @@
-from .adaptation_optim_wrapper import AdaptationOptimWrapper, AdaptationOptimWrapperConstructor
+from .adaptation_optim_wrapper import (AdaptationOptimWrapper, AdaptationOptimWrapperConstructor,
+                                       CPUAmpOptimWrapper)
 
-__all__ = ['AdaptationOptimWrapper', 'AdaptationOptimWrapperConstructor']
+__all__ = ['AdaptationOptimWrapper', 'AdaptationOptimWrapperConstructor', 'CPUAmpOptimWrapper']

@@ -1,9 +1,11 @@
 from contextlib import contextmanager
-from typing import Iterator, Optional
+from copy import deepcopy
+from typing import Iterator, Optional, Union
 
+import torch
 from mmengine.optim import (AmpOptimWrapper, DefaultOptimWrapperConstructor, OptimWrapper,
                             OptimWrapperDict)
-from mmseg.registry import OPTIM_WRAPPER_CONSTRUCTORS
+from mmseg.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
 from torch import Tensor, nn
 
 from structseg_mmseg.errors import InputError
@@ -15,7 +17,8 @@ class AdaptationOptimWrapper(OptimWrapperDict):
     An iteration calls :meth:`backward` for each pass, then :meth:`update` once. The wrappers agree
     in type and accumulation, so the first of them speaks for all. With ``AmpOptimWrapper`` they
     share one loss scale, since E's, G's and D's gradients come out of the same backward passes; an
-    optimizer whose gradients overflow skips its step, as torch does it.
+    optimizer whose gradients overflow skips its step, as torch does it. Each clips the gradients of
+    its own parameters, by its own ``clip_grad``, and logs their norm as ``<part>.grad_norm``.
 
     Args:
         **optim_wrappers (OptimWrapper): As in ``OptimWrapperDict``.
@@ -23,6 +26,9 @@ class AdaptationOptimWrapper(OptimWrapperDict):
 
     def __init__(self, **optim_wrappers: OptimWrapper) -> None:
         super().__init__(**optim_wrappers)
+        for part, wrapper in optim_wrappers.items():
+            if wrapper.clip_grad_kwargs:
+                wrapper.grad_name = f'{part}.{wrapper.grad_name}'
         if isinstance(self._first, AmpOptimWrapper):
             self._share_loss_scaler()
 
@@ -60,14 +66,48 @@ class AdaptationOptimWrapper(OptimWrapperDict):
         self._first.backward(self._first.scale_loss(loss), **kwargs)
         self._first._inner_count = count  # a pass is not an iteration
 
-    def update(self) -> None:
-        """End the iteration: every optimizer steps, unless gradients still accumulate."""
+    def update(self, skip: bool = False) -> None:
+        """End the iteration: every optimizer steps, unless gradients still accumulate.
+
+        Args:
+            skip (bool): Drop the gradients, those that accumulated before included.
+        """
         for wrapper in self.values():
             wrapper._inner_count += 1
-        if self._first.should_update():
+        if skip:
+            self.zero_grad()
+        elif self._first.should_update():
             for wrapper in self.values():
                 wrapper.step()
             self.zero_grad()
+
+
+@OPTIM_WRAPPERS.register_module()
+class CPUAmpOptimWrapper(AmpOptimWrapper):
+    """``AmpOptimWrapper`` on a CPU, where mmengine's refuses to be built; it takes its place there.
+
+    Args:
+        loss_scale (str or float or dict): As in ``AmpOptimWrapper``.
+        dtype (str, optional): ``bfloat16``, which is the default, or ``float16``.
+        **kwargs: As in ``OptimWrapper``.
+    """
+
+    def __init__(self,
+                 loss_scale: Union[str, float, dict] = 'dynamic',
+                 dtype: Optional[str] = None,
+                 **kwargs) -> None:
+        OptimWrapper.__init__(self, **kwargs)
+        fixed = isinstance(loss_scale, float)
+        self._scale_update_param = loss_scale if fixed else None
+        options = dict(init_scale=loss_scale) if fixed else loss_scale
+        self.loss_scaler = torch.amp.GradScaler('cpu', **({} if options == 'dynamic' else options))
+        self.cast_dtype = getattr(torch, dtype or 'bfloat16')
+
+    @contextmanager
+    def optim_context(self, model: nn.Module) -> Iterator[None]:
+        """As ``AmpOptimWrapper``'s."""
+        with OptimWrapper.optim_context(self, model), torch.autocast('cpu', self.cast_dtype):
+            yield
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
@@ -115,7 +155,10 @@ class AdaptationOptimWrapperConstructor:
             if self.configs[part] is None:
                 raise InputError(f'model.{part} has no optimizer: add optim_wrapper.{part}, as in '
                                  'configs/_base_/schedules')
-            config = {**self.common, **self.configs[part]}
+            # A copy for each, as wrappers take their configs apart.
+            config = deepcopy({**self.common, **self.configs[part]})
+            if config.get('type') == 'AmpOptimWrapper' and not torch.cuda.is_available():
+                config['type'] = 'CPUAmpOptimWrapper'
             wrappers[part] = DefaultOptimWrapperConstructor(
                 config, config.pop('paramwise_cfg', None))(module)
         return AdaptationOptimWrapper(**wrappers)

@@ -1,10 +1,14 @@
 from itertools import islice
-from typing import Dict, Iterator, Union
+from typing import Any, Dict, Iterator, Tuple, Union
 
+import numpy as np
 from mmengine.dataset import InfiniteSampler
+from mmengine.dist import get_rank, get_world_size
 from mmengine.runner import IterBasedTrainLoop, Runner
-from mmseg.registry import LOOPS
-from torch.utils.data import DataLoader
+from mmengine.runner.utils import set_random_seed
+from mmseg.registry import DATASETS, LOOPS
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
 
 from structseg_mmseg.errors import InputError
 
@@ -15,51 +19,122 @@ class AdaptationTrainLoop(IterBasedTrainLoop):
 
     The source comes from ``train_dataloader``, the target from the config's ``target_dataloader``,
     written like it and absent (or None) where nothing adapts. Each iteration hands the model
-    ``dict(source=batch, target=batch)``. On resume both loaders go on where they stopped; what
-    they skip is not read.
+    ``dict(source=batch, target=batch)``.
+
+    All that is random is a function of the run's seed and of a place: a domain's order of the seed,
+    a sample's transforms of its place in that order, the model's own draws (dropout) of iteration
+    and rank. So a resumed run needs no state of any generator to go on as if it had never stopped:
+    both loaders continue behind the last sample that was seen, reading nothing that they skip. The
+    number of workers does not matter, nor do ranks: W ranks with batches of b see what one sees
+    with batches of W b.
 
     Args:
         runner (Runner): The runner.
-        dataloader (DataLoader or dict): The source's.
+        dataloader (dict): The source's.
         **kwargs: As in ``IterBasedTrainLoop``: ``max_iters``, ``val_interval``, ...
     """
 
-    def __init__(self, runner: Runner, dataloader: Union[DataLoader, dict], **kwargs) -> None:
-        super().__init__(runner, dataloader, **kwargs)
+    def __init__(self, runner: Runner, dataloader: dict, **kwargs) -> None:
+        super().__init__(runner, _with_seeds(dataloader), **kwargs)
         self.dataloaders = dict(source=self.dataloader)
         target = runner.cfg.get('target_dataloader')
         if target is not None:
-            # Another seed than the source's: the same one would shuffle data sets of equal size
-            # alike, and each source image would meet one target image for ever.
-            self.dataloaders['target'] = runner.build_dataloader(target, seed=runner.seed + 1)
+            self.dataloaders['target'] = runner.build_dataloader(
+                _with_seeds(target), seed=runner.seed)
         for domain, loader in self.dataloaders.items():
             if not isinstance(loader.sampler, InfiniteSampler):
                 key = 'train_dataloader' if domain == 'source' else 'target_dataloader'
                 raise InputError(f'{key}.sampler must be an InfiniteSampler, the only one that two '
                                  'loaders of different lengths can be resumed with')
 
-    def run(self) -> None:
+    @property
+    def _seed(self) -> int:
+        """The run's seed, the same on all ranks; a resumed run has its checkpoint's."""
+        differs = self.runner._randomness_cfg.get('diff_rank_seed', False)
+        return self.runner.seed - (get_rank() if differs else 0)
+
+    def run(self) -> nn.Module:
         """Launch training, from where the runner resumed, if it did."""
-        self.dataloader_iterator = _DomainBatches(self.dataloaders, consumed=self._iter)
-        return super().run()
+        self._per_iteration = {domain: loader.batch_size * get_world_size()
+                               for domain, loader in self.dataloaders.items()}
+        self._seen = self._resume_position()
+        self.dataloader_iterator = _DomainBatches(
+            self.dataloaders, self._seed, self._seen, placeholders=self._iter)
+        model = super().run()
+        # Now, not with the loop, as a cycle of objects: torch waits 5 s for each worker of those.
+        del self.dataloader_iterator
+        return model
+
+    def _resume_position(self) -> Dict[str, int]:
+        """How many samples of each domain all ranks together have seen."""
+        saved = self.runner.message_hub.get_info('samples')
+        if not self._iter or saved is None:
+            return {domain: number * self._iter for domain, number in self._per_iteration.items()}
+        world_size = get_world_size()
+        if (saved['world_size'], saved['per_iteration']) != (world_size, self._per_iteration):
+            self.runner.logger.warning(
+                f'the checkpoint comes from {saved["world_size"]} rank(s) that together saw '
+                f'{saved["per_iteration"]} samples an iteration, this run has {world_size} rank(s) '
+                f'and {self._per_iteration} samples: it goes on behind the last sample that was '
+                'seen, with the learning rates and the number of iterations of its own config')
+        return {domain: saved['seen'].get(domain, number * self._iter)
+                for domain, number in self._per_iteration.items()}
+
+    def run_iter(self, data_batch: Dict[str, dict]) -> None:
+        """One iteration, as in ``IterBasedTrainLoop``, from a generator of its own."""
+        for domain, number in self._per_iteration.items():
+            self._seen[domain] += number
+        self.runner.message_hub.update_info('samples', dict(  # saved with each checkpoint
+            world_size=get_world_size(), per_iteration=self._per_iteration, seen=self._seen))
+        _seed_generators(self._seed, 0, self._iter, get_rank())
+        super().run_iter(data_batch)
+
+
+class SeededDataset(Dataset):
+    """A data set that seeds what is random in a sample when it is asked for.
+
+    Args:
+        dataset (Dataset): The data set; its transforms draw from python's, numpy's or torch's
+            global generator.
+    """
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+
+    @property
+    def metainfo(self) -> dict:
+        """The data set's."""
+        return self.dataset.metainfo
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, key: Union[int, Tuple[int, tuple]]) -> Any:
+        """The sample at an index, seeded if a seed (several integers) comes with it."""
+        if isinstance(key, tuple):
+            key, seed = key
+            _seed_generators(*seed)
+        return self.dataset[key]
 
 
 class _DomainBatches:
-    """Endless ``dict(source=batch, target=batch)``, beginning behind ``consumed`` of them.
+    """Endless ``dict(source=batch, target=batch)``, beginning behind the samples ``seen``.
 
     mmengine's loop discards what a resumed run has consumed, one by one or, in later versions,
     through :meth:`skip_iter`. Here the samplers have skipped it already, and the loop is handed
     placeholders to discard.
     """
 
-    def __init__(self, dataloaders: Dict[str, DataLoader], consumed: int) -> None:
-        self._placeholders = consumed
-        for loader in dataloaders.values():
-            sampler = loader.sampler
-            sampler.indices = islice(
-                sampler._indices_of_rank(), consumed * loader.batch_size, None)
-        self._iterators: Dict[str, Iterator] = {
-            domain: iter(loader) for domain, loader in dataloaders.items()}
+    def __init__(self, dataloaders: Dict[str, DataLoader], seed: int, seen: Dict[str, int],
+                 placeholders: int) -> None:
+        self._placeholders = placeholders
+        self._iterators: Dict[str, Iterator] = {}
+        for number, (domain, loader) in enumerate(dataloaders.items()):
+            # Another order for each domain: the same one would shuffle data sets of equal size
+            # alike, and each source image would meet one target image for ever.
+            loader.sampler.seed = seed + number
+            loader.sampler.indices = _draws(loader.sampler, (seed, 1 + number), seen[domain])
+            self._iterators[domain] = iter(loader)
 
     def skip_iter(self, num_iters: int) -> None:
         self._placeholders -= num_iters
@@ -69,3 +144,22 @@ class _DomainBatches:
             self._placeholders -= 1
             return None
         return {domain: next(batches) for domain, batches in self._iterators.items()}
+
+
+def _draws(sampler: InfiniteSampler, seed: Tuple[int, int],
+           seen: int) -> Iterator[Tuple[int, tuple]]:
+    """This rank's share of the samples behind the first ``seen``: index and seed of each."""
+    places = islice(enumerate(sampler._infinite_indices()), seen + sampler.rank, None,
+                    sampler.world_size)
+    return ((index, (*seed, place)) for place, index in places)
+
+
+def _with_seeds(dataloader: dict) -> dict:
+    dataset = DATASETS.build(dataloader['dataset'])
+    if hasattr(dataset, 'full_init'):
+        dataset.full_init()
+    return dict(dataloader, dataset=SeededDataset(dataset))
+
+
+def _seed_generators(*seed: int) -> None:
+    set_random_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))

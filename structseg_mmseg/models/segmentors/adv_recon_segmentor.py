@@ -1,7 +1,10 @@
 from contextlib import nullcontext
 from typing import Dict, List, Optional, Tuple
 
+import torch
 import torch.nn as nn
+from mmengine.dist import all_reduce
+from mmengine.logging import MessageHub, print_log
 from mmengine.optim import OptimWrapper
 from mmseg.models.segmentors import EncoderDecoder
 from mmseg.registry import MODELS
@@ -28,6 +31,8 @@ class AdvReconSegmentor(EncoderDecoder):
     between the passes, and holds one domain's graph at a time: what the discriminator's loss needs
     of the target, its softmax at the stride of the logits, is kept without a graph.
 
+    A config's ``compile=True`` compiles the two passes; what is around them stays as it is.
+
     Args:
         reconstructor (dict, optional): Config of G, e.g. a ``ReconstructionDecoder``.
         discriminator (dict, optional): Config of D, e.g. an ``ASPPDiscriminator``. It asks for a
@@ -35,6 +40,8 @@ class AdvReconSegmentor(EncoderDecoder):
             four dimensions.
         loss_rec (dict): Config of Equation 1's reconstruction loss.
         loss_adv (dict): Config of Equation 2.
+        nonfinite_loss (str): What to do when a loss is NaN or infinite on any rank: ``stop`` the
+            run before its parameters take it up, or ``skip`` the step on all ranks.
         **kwargs: As in ``EncoderDecoder``.
     """
 
@@ -47,8 +54,12 @@ class AdvReconSegmentor(EncoderDecoder):
                  discriminator: Optional[dict] = None,
                  loss_rec: dict = dict(type='ReconstructionLoss'),
                  loss_adv: dict = dict(type='AdversarialLoss'),
+                 nonfinite_loss: str = 'stop',
                  **kwargs) -> None:
         super().__init__(*args, **kwargs)
+        if nonfinite_loss not in ('stop', 'skip'):
+            raise InputError(f"model.nonfinite_loss is {nonfinite_loss!r}: choose 'stop' or 'skip'")
+        self.nonfinite_loss = nonfinite_loss
         self.reconstructor = self.discriminator = None
         if reconstructor is not None:
             self.reconstructor = MODELS.build(reconstructor)
@@ -63,6 +74,8 @@ class AdvReconSegmentor(EncoderDecoder):
         """Whether training needs target images."""
         return self.reconstructor is not None or self.discriminator is not None
 
+    # torch.compile of this method is to reach the passes, not what ties them together.
+    @torch.compiler.disable(recursive=False)
     def train_step(self,
                    data: Dict[str, dict],
                    optim_wrapper: OptimWrapper,
@@ -77,6 +90,10 @@ class AdvReconSegmentor(EncoderDecoder):
 
         Returns:
             dict[str, Tensor]: The losses, weighted, and their sum ``loss``.
+
+        Raises:
+            FloatingPointError: If a loss is NaN or infinite and the step may not or cannot be
+                skipped.
         """
         model = model or self
         logs, target_softmax = {}, None
@@ -84,18 +101,46 @@ class AdvReconSegmentor(EncoderDecoder):
             # The gradients of both passes are exchanged once, by the source's backward.
             with getattr(model, 'no_sync', nullcontext)():
                 with optim_wrapper.optim_context(model):
-                    batch = self.data_preprocessor(data['target'], True)
+                    batch = self._preprocess(data['target'])
                     losses, target_softmax = model(batch['inputs'], mode='target_loss')
-                loss, logs = self.parse_losses(losses)
-                optim_wrapper.backward(loss)
+                logs['target'] = self._backward(losses, optim_wrapper)
         with optim_wrapper.optim_context(model):
-            batch = self.data_preprocessor(data['source'], True)
+            batch = self._preprocess(data['source'])
             losses = model(**batch, mode='loss', target_softmax=target_softmax)
-        loss, source_logs = self.parse_losses(losses)
+        logs['source'] = self._backward(losses, optim_wrapper)
+        return self._finish(logs, optim_wrapper)
+
+    @torch.compiler.disable
+    def _preprocess(self, data: dict) -> dict:
+        return self.data_preprocessor(data, True)
+
+    @torch.compiler.disable
+    def _backward(self, losses: Dict[str, Tensor],
+                  optim_wrapper: OptimWrapper) -> Dict[str, Tensor]:
+        loss, logs = self.parse_losses(losses)
         optim_wrapper.backward(loss)
-        optim_wrapper.update()
-        total = logs.pop('loss', 0) + source_logs.pop('loss')
-        return {'loss': total, **source_logs, **logs}
+        return logs
+
+    @torch.compiler.disable
+    def _finish(self, logs: Dict[str, Dict[str, Tensor]],
+                optim_wrapper: OptimWrapper) -> Dict[str, Tensor]:
+        """Step, unless a loss forbids it; the logs of both passes as one."""
+        nonfinite = _nonfinite(logs)
+        if nonfinite:
+            iteration = MessageHub.get_current_instance().get_info('iter', 0) + 1
+            sentence = f'not finite at iteration {iteration}: {", ".join(nonfinite)}'
+            if self.nonfinite_loss == 'stop':
+                raise FloatingPointError(
+                    f"{sentence}; lower the learning rates, clip the gradients (clip_grad), or set "
+                    "model.nonfinite_loss='skip' to go on without such iterations")
+            if not all(buffer.isfinite().all() for buffer in self.buffers()):
+                raise FloatingPointError(
+                    f'{sentence}; the step cannot be skipped, as the statistics of batch '
+                    'normalisation have taken it up: lower the learning rates and --resume')
+            print_log(f'{sentence}; the step is skipped', 'current', 'WARNING')
+        optim_wrapper.update(skip=bool(nonfinite))
+        total = sum(log.pop('loss') for log in logs.values())
+        return {'loss': total, **logs['source'], **logs.get('target', {})}
 
     def forward(self,
                 inputs: Tensor,
@@ -132,13 +177,11 @@ class AdvReconSegmentor(EncoderDecoder):
             dict[str, Tensor]: Scalars; those with ``loss`` in their names are to be minimised.
         """
         x = self._encode(inputs)
-        losses = {}
         if target_softmax is None:
-            losses.update(self._decode_head_forward_train(x, data_samples))
+            losses = self._decode_head_forward_train(x, data_samples)
         else:
             outputs, softmax = self._decode(x)
-            losses.update(
-                add_prefix(self.decode_head.loss_by_feat(outputs, data_samples), 'decode'))
+            losses = add_prefix(self._supervised_loss(outputs, data_samples), 'decode')
             if self.loss_adv.pulls_source:
                 losses['source.loss_adv'] = self.loss_adv.source_loss(
                     self._frozen_discriminator(softmax))
@@ -195,6 +238,10 @@ class AdvReconSegmentor(EncoderDecoder):
                 'choose a head with one map of logits')
         return outputs, logits.softmax(dim=1)
 
+    @torch.compiler.disable  # counts labels on the host
+    def _supervised_loss(self, outputs: object, data_samples: SampleList) -> Dict[str, Tensor]:
+        return self.decode_head.loss_by_feat(outputs, data_samples)
+
     def _frozen_discriminator(self, softmax: Tensor) -> Tensor:
         """D's logits, with a gradient for its input but none for its parameters."""
         frozen = {name: value.detach() for name, value in self.discriminator.named_parameters()}
@@ -218,3 +265,13 @@ class AdvReconSegmentor(EncoderDecoder):
 
 def _half(gradient: Tensor) -> Tensor:
     return gradient / 2
+
+
+def _nonfinite(logs: Dict[str, Dict[str, Tensor]]) -> List[str]:
+    """The losses that are NaN or infinite on any rank: all ranks must agree on what to do."""
+    losses = {f'{name} in the pass on the {domain}': value for domain, log in logs.items()
+              for name, value in log.items() if 'loss' in name and name != 'loss'}
+    # One tensor: one exchange between ranks, one wait for the device.
+    bad = 1 - torch.stack([value.isfinite() for value in losses.values()]).float()
+    all_reduce(bad, 'max')
+    return [name for name, count in zip(losses, bad.tolist()) if count]

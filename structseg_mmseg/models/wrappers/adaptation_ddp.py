@@ -1,8 +1,9 @@
-from typing import Dict
+from typing import Dict, List, Optional
 
+import torch
 from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import OptimWrapper
-from mmseg.registry import MODEL_WRAPPERS
+from mmengine.registry import MODEL_WRAPPERS  # where the runner looks the name up
 from torch import Tensor, nn
 
 
@@ -19,9 +20,17 @@ class AdaptationDistributedDataParallel(MMDistributedDataParallel):
         **kwargs: As in ``MMDistributedDataParallel``.
     """
 
-    def __init__(self, module: nn.Module, broadcast_buffers: bool = False, **kwargs) -> None:
-        super().__init__(module=module, broadcast_buffers=broadcast_buffers, **kwargs)
+    def __init__(self,
+                 module: nn.Module,
+                 broadcast_buffers: bool = False,
+                 device_ids: Optional[List[int]] = None,
+                 **kwargs) -> None:
+        if not torch.cuda.is_available():
+            device_ids = None  # mmengine's runner names one even where there is none
+        super().__init__(
+            module=module, broadcast_buffers=broadcast_buffers, device_ids=device_ids, **kwargs)
 
+    @torch.compiler.disable(recursive=False)  # as the segmentor's own
     def train_step(self, data: Dict[str, dict], optim_wrapper: OptimWrapper) -> Dict[str, Tensor]:
         """As :meth:`AdvReconSegmentor.train_step`, with one exchange of gradients."""
         return self.module.train_step(data, optim_wrapper, model=self)

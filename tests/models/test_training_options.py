@@ -1,0 +1,135 @@
+"""Precision, accumulation, clipping, recomputed activations and compilation, with one another.
+
+On a CPU; the tests that take a device run on a GPU as well, where there is one.
+"""
+import itertools
+from copy import deepcopy
+
+import pytest
+import torch
+from mmengine.optim import build_optim_wrapper
+from mmseg.registry import MODELS
+
+from tests.conftest import batch, model_cfg, optim_cfg
+from tests.models.test_adv_recon_segmentor import (build, domains, sequential_optimizers,
+                                                   sequential_step)
+
+PARTS = ('segmentor', 'reconstructor', 'discriminator')
+EXACT = [  # accumulate, clip, recompute, compile
+    *itertools.product((1, 2), (False, True), (False, True), (False, )),
+    (1, False, False, True), (2, True, True, True)
+]
+
+
+def compiled(model) -> None:
+    """What mmengine's runner does on ``compile=True``."""
+    model.train_step = torch.compile(model.train_step, backend='aot_eager')
+
+
+@pytest.mark.parametrize('accumulate,clip,recompute,compile', EXACT)
+def test_options_equal_the_sequential_procedure(accumulate, clip, recompute, compile):
+    """5 iterations in float64; k micro-batches against one batch of k times their size."""
+    backbone = dict(model_cfg()['backbone'], type='DeepLabResNet', with_cp=recompute,
+                    norm_eval=accumulate > 1)  # batch statistics are a micro-batch's own
+    model = build(backbone=backbone).train()
+    naive = deepcopy(model)
+    cfg = optim_cfg(accumulative_counts=accumulate)
+    if clip:
+        for part in PARTS:
+            cfg[part]['clip_grad'] = dict(max_norm=0.1)
+    wrapper = build_optim_wrapper(model, cfg)
+    optimizers = sequential_optimizers(naive)
+    if compile:
+        compiled(model)
+    start = deepcopy(model.state_dict())
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(5):
+        data = domains(generator, size=2 * accumulate)
+        if accumulate > 1:  # the mean over valid pixels is a micro-batch's own
+            for sample in data['source']['data_samples']:
+                sample.gt_sem_seg.data.clamp_(max=4)
+        sequential_step(naive, optimizers, deepcopy(data), 'non_saturating',
+                        max_norm=0.1 if clip else float('inf'))
+        for micro in range(accumulate):
+            share = slice(2 * micro, 2 * micro + 2)
+            model.train_step({domain: {key: value[share] for key, value in part.items()}
+                              for domain, part in data.items()}, wrapper)
+    parameters = dict(model.named_parameters())
+    for name, value in naive.named_parameters():
+        assert not torch.equal(value, start[name]), name
+        torch.testing.assert_close(parameters[name], value, rtol=0, atol=1e-10, msg=name)
+
+
+def test_clipping_is_each_optimizers_own():
+    """In its own way, without touching the config, and logged under its own name."""
+    model = MODELS.build(model_cfg())
+    cfg = optim_cfg(clip_grad=dict(type='value', clip_value=0.25))
+    cfg['segmentor']['clip_grad'] = dict(max_norm=3.)
+    before = deepcopy(cfg)
+    wrapper = build_optim_wrapper(model, cfg)
+    assert cfg == before
+    for p in model.parameters():
+        p.grad = torch.ones_like(p)
+    count = sum(p.numel() for name, p in model.named_parameters()
+                if not name.startswith(PARTS[1:]))
+    for part in wrapper.values():
+        part.step()
+    for name, p in model.named_parameters():
+        expected = 0.25 if name.startswith(PARTS[1:]) else 3 / count**0.5
+        torch.testing.assert_close(p.grad, torch.full_like(p, expected), rtol=1e-4, atol=0)
+    norm = wrapper['segmentor'].message_hub.get_scalar('train/segmentor.grad_norm').current()
+    assert norm == pytest.approx(count**0.5, rel=1e-4)
+
+
+@pytest.fixture(params=['cpu', pytest.param('cuda', marks=pytest.mark.skipif(
+    not torch.cuda.is_available(), reason='needs a GPU'))])
+def device(request):
+    return request.param
+
+
+def updates(device, precision, accumulate, clip, recompute, compile, iterations=4) -> dict:
+    """What each part's parameters have moved by, as one vector a part."""
+    torch.manual_seed(0)
+    backbone = dict(model_cfg()['backbone'], type='DeepLabResNet', with_cp=recompute)
+    model = MODELS.build(model_cfg(backbone=backbone)).to(device)
+    model.init_weights()
+    cfg = optim_cfg(accumulative_counts=accumulate)
+    for part in PARTS:
+        # Adam would hide a gradient that kept the loss's scale.
+        cfg[part]['optimizer'] = dict(type='SGD', lr=1e-3)
+        if clip:
+            cfg[part]['clip_grad'] = dict(max_norm=0.5)
+    if precision != 'float32':
+        cfg.update(type='AmpOptimWrapper', dtype=precision, loss_scale=dict(init_scale=2.**7))
+    wrapper = build_optim_wrapper(model, cfg)
+    start = deepcopy(model.state_dict())
+    if compile:
+        compiled(model)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(iterations):
+        logs = model.train_step(dict(source=batch(generator, 36, 52, labelled=True),
+                                     target=batch(generator, 28, 44, labelled=False)), wrapper)
+        assert all(value.isfinite() for value in logs.values())
+    moved = {part: [] for part in ('backbone', 'decode_head', 'reconstructor', 'discriminator')}
+    for name, p in model.named_parameters():
+        moved[name.split('.')[0]].append((p.detach() - start[name]).flatten())
+    return {part: torch.cat(values).cpu() for part, values in moved.items()}
+
+
+@pytest.mark.parametrize('accumulate,clip,recompute,compile', [
+    (1, False, False, False), (2, True, False, False), (1, True, True, False),
+    (2, False, True, False), (1, False, False, True), (2, True, True, True)])
+@pytest.mark.parametrize('precision', ['bfloat16', 'float16'])
+def test_mixed_precision_moves_each_part_as_float32_does(device, precision, accumulate, clip,
+                                                         recompute, compile):
+    """A scale left in some part's gradients would make its step 128 times as long.
+
+    Rounding turns some signs of the reconstruction's L1, hence the wide bounds on E.
+    """
+    plain = updates(device, 'float32', accumulate, clip, recompute, False)
+    mixed = updates(device, precision, accumulate, clip, recompute, compile)
+    for part, expected in plain.items():
+        length = mixed[part].norm() / expected.norm()
+        cosine = torch.cosine_similarity(mixed[part], expected, dim=0)
+        assert 0.95 < length < 1.05, part
+        assert cosine > (0.9 if part == 'backbone' else 0.99), part
