@@ -15,8 +15,8 @@ def one_sentence_errors() -> Iterator[None]:
     """Let a tool end on a user's mistake with one sentence instead of a traceback.
 
     Covers :class:`InputError` (also when a registry or a data loader's worker has wrapped it),
-    a registered name that does not exist, a missing file and a loss that is not finite. Anything else is a bug and keeps its
-    traceback; ``STRUCTSEG_TRACEBACK=1`` keeps all of them.
+    a registered name that does not exist, a missing file and a loss that is not finite. Anything
+    else is a bug and keeps its traceback; ``STRUCTSEG_TRACEBACK=1`` keeps all of them.
     """
     try:
         yield

@@ -8,7 +8,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
-from mmengine.runner import Runner
+from mmengine.runner import Runner, find_latest_checkpoint
 
 from structseg_mmseg.datasets import LabelIdsDataset
 from structseg_mmseg.engine.checkpoint import load_from_local
@@ -276,3 +276,25 @@ def test_bad_files_stop_before_the_first_iteration(trees, tmp_path):
         path.write_bytes(path.read_bytes()[:60])
     with pytest.raises(InputError, match='_leftImg8bit.png cannot be read'):
         train(runner_cfg(trees, tmp_path, 1))
+
+
+class Poison(Hook):
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        runner.model.loss_rec.loss_weight = float('nan') if batch_idx == 3 else 1e-3
+
+
+@pytest.mark.parametrize('treatment', ['stop', 'skip'])
+def test_a_loss_that_is_not_finite(trees, tmp_path, treatment):
+    """What has been saved by then is sound, and so is what is saved after a skip."""
+    cfg = runner_cfg(trees, tmp_path, 6, model=model_cfg(nonfinite_loss=treatment))
+    cfg['default_hooks']['checkpoint'].update(interval=1)
+    runner = Runner.from_cfg(Config(cfg))
+    runner.register_hook(Poison())
+    if treatment == 'stop':
+        with pytest.raises(FloatingPointError, match='at iteration 4: target.loss_rec'):
+            runner.train()
+        assert not (tmp_path / 'iter_4.pth').exists()
+    else:
+        runner.train()
+    state = load_from_local(find_latest_checkpoint(str(tmp_path)))['state_dict']
+    assert all(value.isfinite().all() for value in state.values())

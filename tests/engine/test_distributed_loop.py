@@ -1,5 +1,6 @@
 """The loop on two real processes, from config to checkpoint, against one process."""
 import os
+import time
 
 import pytest
 import torch
@@ -28,6 +29,9 @@ def work(rank, folder, port, jobs):
     dist.destroy_process_group()
 
 
+PORT = 29600 + os.getpid() % 1000
+
+
 @pytest.fixture(scope='module')
 def runs(tmp_path_factory):
     """What each run saw, rank by rank, and its last checkpoint."""
@@ -48,7 +52,7 @@ def runs(tmp_path_factory):
         shrunk_before=cfg('shrunk', 3))
     after = dict(shrunk=cfg('shrunk', 6, resume=True))
     seen = {name: [vars(record(job))] for name, job in one.items()}
-    mp.spawn(work, args=(str(folder), 29600 + os.getpid() % 1000, two), nprocs=RANKS)
+    mp.spawn(work, args=(str(folder), PORT, two), nprocs=RANKS)
     for name in two:
         seen[name] = [torch.load(folder / f'{name}.{rank}.rec') for rank in range(RANKS)]
     seen.update({name: [vars(record(job))] for name, job in after.items()})
@@ -106,3 +110,19 @@ def test_another_number_of_ranks_goes_on_behind_the_last_sample(runs, name, befo
     for ranks, samples in (before, after):
         assert f'{ranks} rank' in logs and str(samples) in logs
     assert load_from_local(str(folder / name / 'iter_6.pth'))['meta']['iter'] == 6
+
+
+def test_a_dead_rank_ends_the_others(tmp_path):
+    """By an error, and soon, where no launcher looks after them: on another machine, say."""
+    trees = write_gta(tmp_path / 'gta', 3), write_cityscapes(tmp_path / 'cs', 3)
+    cfg = runner_cfg(trees, tmp_path / 'work', 100_000)
+    cfg['default_hooks']['checkpoint'].update(interval=5)
+    context = mp.spawn(work, args=(str(tmp_path), PORT + 1, dict(endless=cfg)), nprocs=RANKS,
+                       join=False)
+    survivor, victim = context.processes
+    while not (tmp_path / 'work/last_checkpoint').exists():
+        time.sleep(0.1)
+        assert survivor.is_alive()
+    victim.kill()
+    survivor.join(60)
+    assert survivor.exitcode not in (None, 0)

@@ -4,6 +4,7 @@ from copy import deepcopy
 import pytest
 import torch
 import torch.nn.functional as F
+from mmengine.logging import MessageHub
 from mmengine.optim import build_optim_wrapper
 from mmseg.models.segmentors import EncoderDecoder
 from mmseg.registry import MODELS
@@ -34,7 +35,7 @@ def domains(generator, size: int = 2) -> dict:
 def sequential_step(model, optimizers, data, mode: str, max_norm: float = float('inf')) -> None:
     """One iteration, naively: a backward for each term, D's parameters frozen by hand.
 
-    The gradients of each optimizer are scaled down to ``max_norm``, as torch's clip_grad_norm_ does.
+    The gradients of each optimizer are scaled down to ``max_norm``, as by torch's clip_grad_norm_.
 
     Written from the paper and from the description of reference [14]; of the project it uses the
     networks, nothing else.
@@ -321,3 +322,63 @@ def test_wrong_stride_of_the_reconstructor_is_named():
     with pytest.raises(InputError, match='reconstructor.stride'):
         model.train_step(domains(torch.Generator().manual_seed(0)),
                          build_optim_wrapper(model, optim_cfg()))
+
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+@pytest.mark.parametrize('ablation', ABLATIONS)
+def test_a_loss_that_is_not_finite_stops_the_run(ablation, value):
+    """Before any parameter takes it up, and says which loss of which domain it was."""
+    reconstructor, discriminator = ABLATIONS[ablation]
+    model = build(reconstructor=reconstructor, discriminator=discriminator)
+    wrapper = build_optim_wrapper(model, optim_cfg())
+    start = deepcopy(model.state_dict())
+    if discriminator:
+        model.loss_adv.loss_weight = value
+        names = ['target.loss_adv in the pass on the target']
+    elif reconstructor:
+        model.loss_rec.loss_weight = value
+        names = [f'{domain}.loss_rec in the pass on the {domain}'
+                 for domain in ('target', 'source')]
+    else:
+        model.decode_head.loss_decode.loss_weight = value
+        names = ['decode.loss_ce in the pass on the source']
+    MessageHub.get_current_instance().update_info('iter', 11)
+    with pytest.raises(FloatingPointError) as error:
+        model.train_step(domains(torch.Generator().manual_seed(0)), wrapper)
+    assert str(error.value).startswith(f'not finite at iteration 12: {", ".join(names)};')
+    assert all(torch.equal(p, start[name]) for name, p in model.named_parameters())
+
+
+@pytest.mark.parametrize('accumulate', [1, 2])
+def test_a_skipped_step_leaves_no_trace(accumulate):
+    """Training goes on as if neither its iteration nor what accumulated before it had been."""
+    backbone = dict(model_cfg()['backbone'], norm_eval=True)
+    model = build(backbone=backbone, nonfinite_loss='skip').train()
+    twin = deepcopy(model)
+    wrapper, twin_wrapper = (build_optim_wrapper(m, optim_cfg(accumulative_counts=accumulate))
+                             for m in (model, twin))
+    generator = torch.Generator().manual_seed(0)
+    for iteration in range(6):
+        data = domains(generator)
+        bad = iteration == 3
+        model.loss_adv.loss_weight = float('nan') if bad else LAMBDA_ADV
+        logs = model.train_step(deepcopy(data), wrapper)
+        assert logs['loss'].isnan() == bad
+        if iteration not in range(4 - accumulate, 4):
+            twin.train_step(data, twin_wrapper)
+    for name, value in twin.state_dict().items():
+        assert torch.equal(model.state_dict()[name], value), name
+
+
+def test_statistics_that_are_not_finite_forbid_to_skip():
+    model = build(nonfinite_loss='skip')
+    model.loss_rec.loss_weight = float('nan')
+    model.backbone.bn1.running_mean[0] = float('nan')
+    with pytest.raises(FloatingPointError, match='statistics of batch normalisation'):
+        model.train_step(domains(torch.Generator().manual_seed(0)),
+                         build_optim_wrapper(model, optim_cfg()))
+
+
+def test_unknown_treatment_of_such_losses_is_named():
+    with pytest.raises(InputError, match="choose 'stop' or 'skip'"):
+        build(nonfinite_loss='ignore')

@@ -1,8 +1,10 @@
 """The tools as a user runs them, on the demo's config and a few images of its data."""
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 
 import cv2
 import numpy as np
@@ -84,6 +86,50 @@ def test_compare(workplace):
     picture = cv2.imread(str(workplace / 'compare.png'))
     assert picture.shape == (2 * (129 + 4), 4 * (257 + 4), 3)
     fails(run('analysis_tools/compare.py', workplace / 'demo', check=False), 'holds no test result')
+
+
+def distributed(tool, *args, data):
+    """Start tools/dist_*.sh, in a session of its own."""
+    folder = os.path.dirname(sys.executable)
+    environment = dict(os.environ, OMP_NUM_THREADS='1', PYTHONWARNINGS='ignore',
+                       DEMO=str(data / 'demo'), PORT=str(30600 + os.getpid() % 1000),
+                       PATH=f'{folder}:{os.environ["PATH"]}')
+    return subprocess.Popen([str(ROOT / 'tools' / tool), *map(str, args)], cwd=ROOT, text=True,
+                            env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                            start_new_session=True)
+
+
+def test_two_ranks_and_one_exchange_checkpoints(workplace):
+    """Two train, one tests and goes on, two test that."""
+    folder = workplace / 'two'
+    process = distributed('dist_train.sh', CONFIG, 2, '--work-dir', folder, '--cfg-options',
+                          'train_cfg.max_iters=2', data=workplace)
+    output = process.communicate()[0]
+    assert process.returncode == 0, output[-4000:]
+    done = run('test.py', CONFIG, folder / 'iter_2.pth', '--work-dir', folder, data=workplace)
+    score = re.compile(r'mIoU: \d+\.\d+')
+    first = score.search(done.stdout + done.stderr)[0]
+    assert first in output  # from the validation by two ranks
+    done = run('train.py', CONFIG, '--work-dir', folder, '--resume', '--cfg-options',
+               'train_cfg.max_iters=3', data=workplace)
+    assert 'comes from 2 rank(s)' in done.stdout + done.stderr
+    second = score.findall(done.stdout + done.stderr)[-1]
+    process = distributed('dist_test.sh', CONFIG, folder / 'iter_3.pth', 2, data=workplace)
+    output = process.communicate()[0]
+    assert process.returncode == 0 and second in output, output[-4000:]
+
+
+def test_a_dead_rank_ends_the_launcher(workplace):
+    process = distributed('dist_train.sh', CONFIG, 2, '--work-dir', workplace / 'dead',
+                          '--cfg-options', 'default_hooks.logger.interval=1', data=workplace)
+    for line in process.stdout:
+        if 'Iter(train)' in line:
+            break
+    with open(f'/proc/{process.pid}/task/{process.pid}/children') as children:
+        os.kill(int(children.read().split()[-1]), signal.SIGKILL)
+    begin = time.monotonic()
+    process.communicate()
+    assert process.returncode != 0 and time.monotonic() - begin < 60
 
 
 @pytest.mark.parametrize('kind', ['image', 'folder', 'video'])

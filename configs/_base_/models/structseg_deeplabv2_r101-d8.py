@@ -1,4 +1,5 @@
-# The paper's model (section 4.2). [14] is AdaptSegNet, whose setting it follows, [8] UNIT, [17] FCAN.
+# The paper's model (section 4.2). [14] is AdaptSegNet, whose setting it follows, [8] UNIT and
+# [17] FCAN.
 model = dict(
     type='AdvReconSegmentor',
     data_preprocessor=dict(

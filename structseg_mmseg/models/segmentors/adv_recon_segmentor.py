@@ -1,3 +1,4 @@
+import logging
 from contextlib import nullcontext
 from typing import Dict, List, Optional, Tuple
 
@@ -137,7 +138,7 @@ class AdvReconSegmentor(EncoderDecoder):
                 raise FloatingPointError(
                     f'{sentence}; the step cannot be skipped, as the statistics of batch '
                     'normalisation have taken it up: lower the learning rates and --resume')
-            print_log(f'{sentence}; the step is skipped', 'current', 'WARNING')
+            print_log(f'{sentence}; the step is skipped', 'current', logging.WARNING)
         optim_wrapper.update(skip=bool(nonfinite))
         total = sum(log.pop('loss') for log in logs.values())
         return {'loss': total, **logs['source'], **logs.get('target', {})}
