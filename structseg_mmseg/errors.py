@@ -10,6 +10,10 @@ class InputError(ValueError):
     """Bad input: its message is one sentence that names the file or key and the remedy."""
 
 
+class NonFiniteLossError(FloatingPointError):
+    """A loss is NaN or infinite: its message says which, in one sentence with the remedy."""
+
+
 @contextmanager
 def one_sentence_errors() -> Iterator[None]:
     """Let a tool end on a user's mistake with one sentence instead of a traceback.
@@ -35,7 +39,7 @@ def _sentence(error: Optional[BaseException]) -> Optional[str]:
             # "class `X` in x.py: " before it: what was raised stands at the end.
             line = text.strip().splitlines()[-1].split('InputError: ')[-1]
             return re.sub(r'^(class `\w+` in \S+: )+', '', line)
-        if isinstance(error, FloatingPointError):
+        if isinstance(error, NonFiniteLossError):
             return text
         unknown = re.search(r"(\S+) is not in the (\S+) registry", text)
         if isinstance(error, KeyError) and unknown:

@@ -2,7 +2,7 @@ import pytest
 from mmengine.registry import Registry
 from torch.utils.data import DataLoader, Dataset
 
-from structseg_mmseg.errors import InputError, one_sentence_errors
+from structseg_mmseg.errors import InputError, NonFiniteLossError, one_sentence_errors
 
 
 def sentence(raiser) -> str:
@@ -23,6 +23,13 @@ def test_plain_and_with_a_cause():
             raise InputError('no a: give b') from error
 
     assert sentence(plain) == sentence(caused) == 'no a: give b'
+
+
+def test_a_loss_that_is_not_finite():
+    def diverged():
+        raise NonFiniteLossError('not finite at iteration 2: x; do y')
+
+    assert sentence(diverged) == 'not finite at iteration 2: x; do y'
 
 
 REGISTRY = Registry('parts', scope='tests', locations=[])

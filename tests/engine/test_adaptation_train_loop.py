@@ -12,7 +12,7 @@ from mmengine.runner import Runner, find_latest_checkpoint
 
 from structseg_mmseg.datasets import LabelIdsDataset
 from structseg_mmseg.engine.checkpoint import load_from_local
-from structseg_mmseg.errors import InputError
+from structseg_mmseg.errors import InputError, NonFiniteLossError
 from tests.conftest import NUM_CLASSES, model_cfg, optim_cfg, write_cityscapes, write_gta
 
 CLASSES = ('road', 'sidewalk', 'building', 'wall', 'fence')
@@ -291,7 +291,7 @@ def test_a_loss_that_is_not_finite(trees, tmp_path, treatment):
     runner = Runner.from_cfg(Config(cfg))
     runner.register_hook(Poison())
     if treatment == 'stop':
-        with pytest.raises(FloatingPointError, match='at iteration 4: target.loss_rec'):
+        with pytest.raises(NonFiniteLossError, match='at iteration 4: target.loss_rec'):
             runner.train()
         assert not (tmp_path / 'iter_4.pth').exists()
     else:

@@ -9,7 +9,7 @@ from mmengine.optim import build_optim_wrapper
 from mmseg.models.segmentors import EncoderDecoder
 from mmseg.registry import MODELS
 
-from structseg_mmseg.errors import InputError
+from structseg_mmseg.errors import InputError, NonFiniteLossError
 from structseg_mmseg.models.losses import AdversarialLoss
 from tests.conftest import ABLATIONS, NUM_CLASSES, batch, model_cfg, optim_cfg
 
@@ -343,7 +343,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(ablation, value):
         model.decode_head.loss_decode.loss_weight = value
         names = ['decode.loss_ce in the pass on the source']
     MessageHub.get_current_instance().update_info('iter', 11)
-    with pytest.raises(FloatingPointError) as error:
+    with pytest.raises(NonFiniteLossError) as error:
         model.train_step(domains(torch.Generator().manual_seed(0)), wrapper)
     assert str(error.value).startswith(f'not finite at iteration 12: {", ".join(names)};')
     assert all(torch.equal(p, start[name]) for name, p in model.named_parameters())
@@ -374,7 +374,7 @@ def test_statistics_that_are_not_finite_forbid_to_skip():
     model = build(nonfinite_loss='skip')
     model.loss_rec.loss_weight = float('nan')
     model.backbone.bn1.running_mean[0] = float('nan')
-    with pytest.raises(FloatingPointError, match='statistics of batch normalisation'):
+    with pytest.raises(NonFiniteLossError, match='statistics of batch normalisation'):
         model.train_step(domains(torch.Generator().manual_seed(0)),
                          build_optim_wrapper(model, optim_cfg()))
 

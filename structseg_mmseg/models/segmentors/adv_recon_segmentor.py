@@ -13,7 +13,7 @@ from mmseg.utils import SampleList, add_prefix
 from torch import Tensor
 from torch.func import functional_call
 
-from structseg_mmseg.errors import InputError
+from structseg_mmseg.errors import InputError, NonFiniteLossError
 
 
 @MODELS.register_module()
@@ -93,7 +93,7 @@ class AdvReconSegmentor(EncoderDecoder):
             dict[str, Tensor]: The losses, weighted, and their sum ``loss``.
 
         Raises:
-            FloatingPointError: If a loss is NaN or infinite and the step may not or cannot be
+            NonFiniteLossError: If a loss is NaN or infinite and the step may not or cannot be
                 skipped.
         """
         model = model or self
@@ -131,11 +131,11 @@ class AdvReconSegmentor(EncoderDecoder):
             iteration = MessageHub.get_current_instance().get_info('iter', 0) + 1
             sentence = f'not finite at iteration {iteration}: {", ".join(nonfinite)}'
             if self.nonfinite_loss == 'stop':
-                raise FloatingPointError(
+                raise NonFiniteLossError(
                     f"{sentence}; lower the learning rates, clip the gradients (clip_grad), or set "
                     "model.nonfinite_loss='skip' to go on without such iterations")
             if not all(buffer.isfinite().all() for buffer in self.buffers()):
-                raise FloatingPointError(
+                raise NonFiniteLossError(
                     f'{sentence}; the step cannot be skipped, as the statistics of batch '
                     'normalisation have taken it up: lower the learning rates and --resume')
             print_log(f'{sentence}; the step is skipped', 'current', logging.WARNING)

@@ -1,0 +1,289 @@
+"""Time one training iteration against what it must cost and what it would cost naively.
+
+    python tools/analysis_tools/benchmark_step.py CONFIG [--source WxH] [--target WxH] [--json FILE]
+
+On random images of the config's sizes (or of those given), on the GPU if there is one, it measures
+
+* ours: ``train_step`` of the config's model with its optimizers;
+* the floor: E, S, G and D forward and backward as many times as the method needs them, bare: no
+  preprocessing, loss, softmax or optimizer;
+* the naive procedure of public code: predictions of both domains upsampled to the image before
+  softmax and D, a backward pass for each loss, three separate passes through D, every loss read by
+  the host.
+
+The three take turns in one process; times are medians, memory is the allocator's peak above what
+was there before the iteration, plus parameters, gradients and optimizer states.
+"""
+import argparse
+import json
+import statistics
+import time
+from copy import deepcopy
+
+import torch
+import torch.nn.functional as F
+from mmengine.config import Config, DictAction
+from mmengine.device import get_device
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import init_default_scope
+from mmengine.structures import PixelData
+from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
+
+from structseg_mmseg.errors import InputError, one_sentence_errors
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('config')
+    parser.add_argument('--source', type=size, help='WxH of the source images')
+    parser.add_argument('--target', type=size, help='WxH of the target images')
+    parser.add_argument('--repeats', type=int, default=7)
+    parser.add_argument('--json', help='file to write the figures to')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={})
+    return parser.parse_args()
+
+
+def size(text):
+    return tuple(map(int, text.split('x')))
+
+
+class Bench:
+    """A config's model, optimizers and a batch, and the three ways to spend an iteration."""
+
+    def __init__(self, cfg, source, target):
+        self.device = torch.device(get_device())
+        torch.manual_seed(0)
+        cfg.model.backbone.pop('init_cfg', None)  # speed does not depend on the weights
+        self.model = MODELS.build(cfg.model).to(self.device).train()
+        self.wrapper = build_optim_wrapper(self.model, cfg.optim_wrapper)
+        classes = self.model.num_classes
+        batch = cfg.train_dataloader.batch_size
+        self.data = dict(source=images(batch, *source, classes))
+        if self.model.adapts:
+            self.data['target'] = images(cfg.target_dataloader.batch_size, *target)
+        self.train_step = self.model.train_step
+        if cfg.get('compile'):
+            self.train_step = torch.compile(
+                self.train_step, **({} if cfg.compile is True else cfg.compile))
+
+    def ours(self):
+        self.train_step(deepcopy(self.data), self.wrapper)
+
+    # The networks of one domain, and the gradients that reach their outputs.
+
+    def prepare(self):
+        """The inputs of the floor: normalised images, softmax maps, gradients of all outputs."""
+        model, self.inputs, self.softmax = self.model, {}, {}
+        with torch.no_grad():
+            for domain, data in self.data.items():
+                self.inputs[domain] = model.data_preprocessor(deepcopy(data), True)['inputs']
+                logits = model.decode_head.forward(model.extract_feat(self.inputs[domain]))
+                self.softmax[domain] = logits.softmax(1)
+
+    def networks(self, domain):
+        """One domain's forward and backward of E, S, G and D, bare."""
+        model = self.model
+        with self.wrapper.optim_context(model):
+            x = model.extract_feat(self.inputs[domain])
+            outputs = []
+            if domain == 'source' or model.discriminator is not None:
+                logits = model.decode_head.forward(x)
+                if domain == 'source':
+                    outputs.append(logits)
+                else:
+                    outputs.append(model._frozen_discriminator(logits))
+            if domain == 'source' and model.discriminator is not None:
+                outputs += [model.discriminator(softmax) for softmax in self.softmax.values()]
+            if model.reconstructor is not None:
+                outputs.append(model.reconstructor(x))
+        torch.autograd.backward(outputs, [torch.ones_like(output) for output in outputs])
+
+    def floor(self):
+        for domain in reversed(self.data):
+            self.networks(domain)
+        self.model.zero_grad()
+
+    def naive(self):
+        model, domains = self.model, {}
+        E, S, G, D = model.backbone, model.decode_head, model.reconstructor, model.discriminator
+        host = []
+
+        def backward(loss, **kwargs):
+            self.wrapper.backward(loss, **kwargs)
+            host.append(loss.item())
+
+        def freeze(frozen):
+            if D is not None:
+                for p in D.parameters():
+                    p.requires_grad_(not frozen)
+
+        freeze(True)
+        for domain, data in self.data.items():
+            batch = model.data_preprocessor(deepcopy(data), True)
+            inputs = batch['inputs']
+            with self.wrapper.optim_context(model):
+                x = E(inputs)
+                up = None
+                if domain == 'source' or D is not None:
+                    up = F.interpolate(S.forward(x), size=inputs.shape[2:], mode='bilinear',
+                                       align_corners=True)
+                losses = []
+                if domain == 'source':
+                    label = torch.cat([s.gt_sem_seg.data for s in batch['data_samples']])
+                    losses.append(F.cross_entropy(up, label, ignore_index=255))
+                elif D is not None:
+                    losses.append(1e-3 * F.softplus(-D(up.softmax(1))).mean())
+                if G is not None:
+                    losses.append(model._reconstruction_loss(x, inputs))
+            for loss in losses:
+                backward(loss, retain_graph=loss is not losses[-1])
+            if D is not None:
+                domains[domain] = up.detach()
+        freeze(False)
+        for domain, up in domains.items():
+            with self.wrapper.optim_context(model):
+                sign = -1 if domain == 'source' else 1
+                loss = F.softplus(sign * D(up.softmax(1))).mean()
+            backward(loss)
+        self.wrapper.update()
+
+    def resident(self):
+        """Bytes of parameters, buffers, gradients and optimizer states."""
+        tensors = [*self.model.parameters(), *self.model.buffers()]
+        tensors += [p for p in self.model.parameters() if p.requires_grad]  # their gradients
+        for wrapper in self.wrapper.values():
+            for state in wrapper.optimizer.state.values():
+                tensors += [value for value in state.values() if isinstance(value, torch.Tensor)]
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def images(batch, width, height, classes=None):
+    """A batch as the loaders collate it; labelled if there are classes."""
+    inputs = [torch.randint(0, 256, (3, height, width), dtype=torch.uint8) for _ in range(batch)]
+    samples = [SegDataSample(metainfo=dict(img_shape=(height, width), ori_shape=(height, width)))
+               for _ in range(batch)]
+    if classes is not None:
+        for sample in samples:
+            sample.gt_sem_seg = PixelData(data=torch.randint(0, classes, (1, height, width)))
+    return dict(inputs=inputs, data_samples=samples)
+
+
+def seconds(function):
+    synchronize()
+    begin = time.perf_counter()
+    function()
+    synchronize()
+    return time.perf_counter() - begin
+
+
+def synchronize():
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def peak(function):
+    """Bytes that the allocator held at once, above what it held before."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        function()
+        return torch.cuda.max_memory_allocated() - before
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU],
+                                profile_memory=True) as profiler:
+        function()
+    events = [event for event in profiler.profiler.kineto_results.events()
+              if event.name() == '[memory]']
+    held = highest = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        held += event.nbytes()
+        highest = max(highest, held)
+    return highest
+
+
+def split(bench):
+    """Seconds of the parts of one of our iterations."""
+    model, wrapper, parts = bench.model, bench.wrapper, {}
+
+    def timed(name, function):
+        def call(*args, **kwargs):
+            begin = time.perf_counter()
+            result = function(*args, **kwargs)
+            synchronize()
+            parts[name] = parts.get(name, 0) + time.perf_counter() - begin
+            return result
+        return call
+
+    names = iter([*['target pass'] * (2 if model.adapts else 0), *['source pass'] * 2])
+    forward, backward, update = model.forward, wrapper.backward, wrapper.update
+    model.forward = lambda *args, **kwargs: timed(next(names), forward)(*args, **kwargs)
+    wrapper.backward = lambda *args, **kwargs: timed(next(names), backward)(*args, **kwargs)
+    wrapper.update = timed('optimizers', update)
+    try:
+        total = seconds(lambda: model.train_step(deepcopy(bench.data), wrapper))
+    finally:
+        del model.forward
+        wrapper.backward, wrapper.update = backward, update
+    parts['rest'] = total - sum(parts.values())
+    return parts
+
+
+def sizes(cfg, args):
+    """WxH of source and target images: given, or those of the config's resizing."""
+    found = []
+    for name in ('source', 'target'):
+        given = getattr(args, name)
+        key = 'train_dataloader' if name == 'source' else 'target_dataloader'
+        if given is None and cfg.get(key) is not None:
+            scales = [t.scale for t in cfg[key].dataset.pipeline if t.type == 'Resize']
+            if not scales:
+                raise InputError(f'{key} resizes nothing: give its size as --{name} WIDTHxHEIGHT')
+            given = scales[-1]
+        found.append(given)
+    return found
+
+
+def main():
+    args = parse_args()
+    torch.set_flush_denormal(True)  # some CPUs are ten times slower with them
+    cfg = Config.fromfile(args.config)
+    cfg.merge_from_dict(args.cfg_options)
+    init_default_scope(cfg.default_scope)
+    bench = Bench(cfg, *sizes(cfg, args))
+    bench.prepare()
+    ways = dict(ours=bench.ours, floor=bench.floor, naive=bench.naive)
+    times = {name: [] for name in ways}
+    for repeat in range(args.repeats + 1):
+        for name, way in ways.items():
+            spent = seconds(way)
+            if repeat:  # the first is to warm up
+                times[name].append(spent)
+        print(f'{repeat}/{args.repeats}  ' + '  '.join(
+            f'{name} {values[-1]:.3f} s' for name, values in times.items() if values), flush=True)
+    parts = [split(bench) for _ in range(3)]
+    domains = [peak(lambda: bench.networks(domain)) for domain in bench.data]
+    bench.model.zero_grad()
+    peaks = {name: peak(way) for name, way in ways.items()}
+    resident = bench.resident()
+    median = {name: statistics.median(values) for name, values in times.items()}
+    ratios = [{other: ours / spent for other, spent in zip(ways, row)}
+              for ours, *row in zip(times['ours'], *times.values())]
+    result = dict(
+        seconds=median['ours'],
+        floor_ratio=statistics.median(ratio['floor'] for ratio in ratios),
+        naive_ratio=statistics.median(ratio['naive'] for ratio in ratios),
+        peak_bytes=resident + peaks['ours'],
+        memory_ratio=(resident + peaks['ours']) / (resident + max(domains)),
+        naive_memory_ratio=(resident + peaks['ours']) / (resident + peaks['naive']),
+        seconds_of_parts={name: statistics.median(part[name] for part in parts)
+                          for name in parts[0]},
+        device=str(bench.device))
+    print(json.dumps(result, indent=2))
+    if args.json:
+        with open(args.json, 'w') as file:
+            json.dump(result, file, indent=2)
+
+
+if __name__ == '__main__':
+    with one_sentence_errors():
+        main()
