@@ -1,4 +1,5 @@
 """The tools as a user runs them, on the demo's config and a few images of its data."""
+import json
 import os
 import re
 import signal
@@ -86,6 +87,20 @@ def test_compare(workplace):
     picture = cv2.imread(str(workplace / 'compare.png'))
     assert picture.shape == (2 * (129 + 4), 4 * (257 + 4), 3)
     fails(run('analysis_tools/compare.py', workplace / 'demo', check=False), 'holds no test result')
+
+
+@pytest.mark.parametrize('config', [CONFIG, SOURCE_ONLY])
+def test_benchmark_step(tmp_path, config):
+    fails(run('analysis_tools/benchmark_step.py', config, check=False), '--source WIDTHxHEIGHT')
+    run('analysis_tools/benchmark_step.py', config, '--source', '65x33', '--target', '33x65',
+        '--repeats', 1, '--json', tmp_path / 'figures.json')
+    figures = json.loads((tmp_path / 'figures.json').read_text())
+    assert all(figures[key] > 0 for key in (
+        'floor_ratio', 'naive_ratio', 'memory_ratio', 'seconds', 'peak_bytes'))
+    parts = {'source pass', 'optimizers', 'rest'} | ({'target pass'} if config is CONFIG else set())
+    assert set(figures['seconds_of_parts']) == parts
+    parameters = 4 * 3_000_000  # more than E alone has, in bytes
+    assert figures['peak_bytes'] > 2 * parameters
 
 
 def distributed(tool, *args, data):

@@ -7,6 +7,7 @@ from mmengine.optim import (AmpOptimWrapper, DefaultOptimWrapperConstructor, Opt
                             OptimWrapperDict)
 from mmseg.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from structseg_mmseg.errors import InputError
 
@@ -161,4 +162,23 @@ class AdaptationOptimWrapperConstructor:
                 config['type'] = 'CPUAmpOptimWrapper'
             wrappers[part] = DefaultOptimWrapperConstructor(
                 config, config.pop('paramwise_cfg', None))(module)
+            _merge_groups(wrappers[part].optimizer)
         return AdaptationOptimWrapper(**wrappers)
+
+
+def _merge_groups(optimizer: Optimizer) -> None:
+    """Make one group of all that share their options.
+
+    With ``paramwise_cfg`` mmengine makes a group of each parameter, and optimizers go through
+    groups one by one.
+    """
+    merged = []
+    for group in optimizer.param_groups:
+        options = {key: value for key, value in group.items() if key != 'params'}
+        for parameters, others in merged:
+            if options == others:
+                parameters += group['params']
+                break
+        else:
+            merged.append((group['params'], options))
+    optimizer.param_groups[:] = [dict(options, params=parameters) for parameters, options in merged]
