@@ -8,10 +8,10 @@ On random images of the config's sizes (or of those given), on the GPU if there 
 * the floor: E, S, G and D forward and backward as many times as the method needs them, bare: no
   preprocessing, loss, softmax or optimizer;
 * the naive procedure of public code: predictions of both domains upsampled to the image before
-  softmax and D, a backward pass for each loss, three separate passes through D, every loss read by
-  the host.
+  softmax and D, three separate passes through D, every loss read by the host;
+* stock, for a config that adapts nothing: mmseg's ``EncoderDecoder``.
 
-The three take turns in one process; times and ratios are medians. Memory is the allocator's peak,
+They take turns in one process; times and ratios are medians. Memory is the allocator's peak,
 parameters, gradients and optimizer states included; ``memory_ratio`` holds it against the larger of
 the two passes alone.
 """
@@ -28,7 +28,7 @@ from mmengine.device import get_device
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 from mmengine.structures import PixelData
-from mmseg.registry import MODELS
+from mmseg.registry import DATASETS, MODELS
 from mmseg.structures import SegDataSample
 
 from structseg_mmseg.errors import InputError, one_sentence_errors
@@ -39,7 +39,7 @@ def parse_args():
     parser.add_argument('config')
     parser.add_argument('--source', type=size, help='WxH of the source images')
     parser.add_argument('--target', type=size, help='WxH of the target images')
-    parser.add_argument('--repeats', type=int, default=7)
+    parser.add_argument('--repeats', type=int, default=9)
     parser.add_argument('--json', help='file to write the figures to')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={})
     return parser.parse_args()
@@ -70,6 +70,19 @@ class Bench:
 
     def ours(self):
         self.train_step(deepcopy(self.data), self.wrapper)
+
+    def build_stock(self, cfg):
+        """mmseg's own EncoderDecoder, for a config that adapts nothing."""
+        model = {key: value for key, value in cfg.model.items() if key not in (
+            'reconstructor', 'discriminator', 'loss_rec', 'loss_adv', 'nonfinite_loss')}
+        self.stock_model = MODELS.build(dict(model, type='EncoderDecoder')).to(self.device).train()
+        options = dict(cfg.optim_wrapper, **cfg.optim_wrapper.segmentor)
+        for key in ('constructor', 'segmentor', 'reconstructor', 'discriminator'):
+            options.pop(key, None)
+        self.stock_wrapper = build_optim_wrapper(self.stock_model, options)
+
+    def stock(self):
+        self.stock_model.train_step(deepcopy(self.data['source']), self.stock_wrapper)
 
     def domain_pass(self, domain):
         """Our pass on one domain, alone."""
@@ -121,9 +134,9 @@ class Bench:
         E, S, G, D = model.backbone, model.decode_head, model.reconstructor, model.discriminator
         host = []
 
-        def backward(loss, **kwargs):
-            self.wrapper.backward(loss, **kwargs)
-            host.append(loss.item())
+        def backward(*losses):
+            self.wrapper.backward(sum(losses))
+            host.extend(loss.item() for loss in losses)
 
         def freeze(frozen):
             if D is not None:
@@ -148,8 +161,7 @@ class Bench:
                     losses.append(1e-3 * F.softplus(-D(up.softmax(1))).mean())
                 if G is not None:
                     losses.append(model._reconstruction_loss(x, inputs))
-            for loss in losses:
-                backward(loss, retain_graph=loss is not losses[-1])
+            backward(*losses)
             if D is not None:
                 domains[domain] = up.detach()
         freeze(False)
@@ -159,6 +171,15 @@ class Bench:
                 loss = F.softplus(sign * D(up.softmax(1))).mean()
             backward(loss)
         self.wrapper.update()
+
+    def discriminator(self):
+        """D's share of an iteration: one pass for its input's sake, two for its own."""
+        target = self.softmax['target'].requires_grad_()
+        with self.wrapper.optim_context(self.model):
+            outputs = [self.model._frozen_discriminator(target)]
+            outputs += [self.model.discriminator(softmax.detach())
+                        for softmax in self.softmax.values()]
+        torch.autograd.backward(outputs, [torch.ones_like(output) for output in outputs])
 
     def resident(self):
         """Bytes of parameters, buffers, optimizer states and such gradients as there are."""
@@ -240,6 +261,22 @@ def split(bench):
     return parts
 
 
+def data_seconds(cfg, samples=10):
+    """Seconds that one process takes to load an iteration's images; None if there are none."""
+    total = 0
+    for key in ('train_dataloader', 'target_dataloader'):
+        if cfg.get(key) is None:
+            continue
+        try:
+            dataset = DATASETS.build(cfg[key].dataset)
+        except InputError:
+            return None
+        dataset[0]
+        spent = [seconds(lambda: dataset[index % len(dataset)]) for index in range(samples)]
+        total += statistics.median(spent) * cfg[key].batch_size
+    return total
+
+
 def sizes(cfg, args):
     """WxH of source and target images: given, or those of the config's resizing."""
     found = []
@@ -264,10 +301,15 @@ def main():
     bench = Bench(cfg, *sizes(cfg, args))
     bench.prepare()
     ways = dict(ours=bench.ours, floor=bench.floor, naive=bench.naive)
+    if not bench.model.adapts:
+        bench.build_stock(cfg)
+        ways['stock'] = bench.stock
     times = {name: [] for name in ways}
     for repeat in range(args.repeats + 1):
-        for name, way in ways.items():
-            spent = seconds(way)
+        turn = repeat % len(ways)  # in turn, as each leaves caches and heap to the next
+        order = list(ways)[turn:] + list(ways)[:turn]
+        for name in order:
+            spent = seconds(ways[name])
             if repeat:  # the first is to warm up
                 times[name].append(spent)
         print(f'{repeat}/{args.repeats}  ' + '  '.join(
@@ -278,18 +320,23 @@ def main():
         bench.domain_pass(domain)
     alone = bench.resident() + max(
         peak(lambda: bench.domain_pass(domain)) for domain in bench.data)
+    if bench.model.discriminator is not None:
+        spent = statistics.median(seconds(bench.discriminator) for _ in range(args.repeats))
+        parts = [dict(part, **{'discriminator, in the passes': spent}) for part in parts]
+    parts = {name: statistics.median(part[name] for part in parts) for name in parts[0]}
+    parts['data, by one worker'] = data_seconds(cfg)
     median = {name: statistics.median(values) for name, values in times.items()}
     ratios = [{other: ours / spent for other, spent in zip(ways, row)}
               for ours, *row in zip(times['ours'], *times.values())]
+    ratio_to = {f'{name}_ratio': statistics.median(ratio[name] for ratio in ratios)
+                for name in ways if name != 'ours'}
     result = dict(
         seconds=median['ours'],
-        floor_ratio=statistics.median(ratio['floor'] for ratio in ratios),
-        naive_ratio=statistics.median(ratio['naive'] for ratio in ratios),
+        **ratio_to,
         peak_bytes=peaks['ours'],
         memory_ratio=peaks['ours'] / alone,
         naive_memory_ratio=peaks['ours'] / peaks['naive'],
-        seconds_of_parts={name: statistics.median(part[name] for part in parts)
-                          for name in parts[0]},
+        seconds_of_parts=parts,
         device=str(bench.device))
     print(json.dumps(result, indent=2))
     if args.json:
