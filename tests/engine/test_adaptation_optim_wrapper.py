@@ -29,6 +29,7 @@ def test_each_parameter_in_one_optimizer_with_its_rate(ablation):
                     assert p not in groups
                     groups[p] = (name, group)
     assert len(groups) == len(list(model.parameters()))
+    assert len(wrapper['segmentor'].optimizer.param_groups) == 2  # one for each rate
     for key, p in model.named_parameters():
         name, group = groups[p]
         if key.startswith('reconstructor'):
