@@ -20,6 +20,16 @@ NAMES = itertools.count()
 
 
 @pytest.fixture
+def read(monkeypatch):
+    """The indices of the samples that are read, as they are."""
+    indices = []
+    original = LabelIdsDataset.prepare_data
+    monkeypatch.setattr(LabelIdsDataset, 'prepare_data',
+                        lambda self, idx: indices.append(idx) or original(self, idx))
+    return indices
+
+
+@pytest.fixture
 def trees(tmp_path):
     return write_gta(tmp_path / 'gta', 5), write_cityscapes(tmp_path / 'cs', 3)
 
@@ -206,7 +216,7 @@ def test_a_resumed_run_keeps_its_seed(trees, tmp_path):
     assert rest['target'] == seen['target'][2:]
 
 
-def test_resuming_far_on_is_as_quick_as_starting(trees, tmp_path, monkeypatch):
+def test_resuming_far_on_is_as_quick_as_starting(trees, tmp_path, read):
     """At iteration 100,000 no image is read but the next ones, and no time goes by."""
     record(runner_cfg(trees, tmp_path, 1))
     checkpoint = load_from_local(str(tmp_path / 'iter_1.pth'))
@@ -214,10 +224,6 @@ def test_resuming_far_on_is_as_quick_as_starting(trees, tmp_path, monkeypatch):
     info = checkpoint['message_hub']['runtime_info']
     info['samples']['seen'] = dict(source=200_000, target=100_000)
     torch.save(checkpoint, tmp_path / 'far.pth')
-    read = []
-    original = LabelIdsDataset.prepare_data
-    monkeypatch.setattr(LabelIdsDataset, 'prepare_data',
-                        lambda self, idx: read.append(idx) or original(self, idx))
     seconds = {}
     for name, iters, options in (('start', 1, {}), ('far', 100_001, dict(
             load_from=str(tmp_path / 'far.pth'), resume=True))):
@@ -231,12 +237,9 @@ def test_resuming_far_on_is_as_quick_as_starting(trees, tmp_path, monkeypatch):
     assert len(set(recorder.seen['source'][0])) == 2
 
 
-def test_resume_reads_no_skipped_image(trees, tmp_path, monkeypatch):
+def test_resume_reads_no_skipped_image(trees, tmp_path, read):
     train(runner_cfg(trees, tmp_path, 4))
-    read = []
-    original = LabelIdsDataset.prepare_data
-    monkeypatch.setattr(LabelIdsDataset, 'prepare_data',
-                        lambda self, idx: read.append(idx) or original(self, idx))
+    read.clear()
     train(runner_cfg(trees, tmp_path, 5, resume=True))
     assert len(read) == 2 + (2 + 1)  # InputCheckHook's samples, then one iteration
 

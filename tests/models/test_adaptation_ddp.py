@@ -7,16 +7,17 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
-from mmseg.registry import MODELS
 
 from structseg_mmseg.models.wrappers import AdaptationDistributedDataParallel
-from tests.conftest import ABLATIONS, batch, model_cfg, optim_cfg
+from tests.conftest import ABLATIONS, model_cfg, optim_cfg
+from tests.models.test_adv_recon_segmentor import build, domains
 
 BATCH = 2  # of a rank
 ITERATIONS = 5
 CASES = {
     **{name: dict(parts=parts) for name, parts in ABLATIONS.items()},
-    'accumulated and clipped': dict(parts=(True, True), micro_batches=2, max_norm=0.1),
+    'accumulated and clipped': dict(parts=(True, True), micro_batches=2, clip_grad=dict(
+        max_norm=0.1)),
     'activations recomputed': dict(parts=(True, True), backbone=dict(
         type='DeepLabResNet', with_cp=True)),
     'compiled': dict(parts=(True, True), compiled=True),
@@ -25,25 +26,12 @@ CASES = {
 RUNS = [(2, name) for name in CASES] + [(3, name) for name in ABLATIONS]
 
 
-def build(case):
-    init_default_scope('mmseg')
-    torch.manual_seed(0)
-    cfg = model_cfg(*case['parts'], nonfinite_loss='skip')
-    cfg['data_preprocessor'].update(type='DoublePreProcessor')
+def build_case(case):
+    reconstructor, discriminator = case['parts']
     # Batch statistics are each rank's own.
-    cfg['backbone'].update(norm_eval=True, **case.get('backbone', {}))
-    model = MODELS.build(cfg)
-    model.init_weights()
-    return model.double().train()
-
-
-def domains(generator, size) -> dict:
-    data = dict(source=batch(generator, 36, 52, labelled=True, size=size),
-                target=batch(generator, 28, 44, labelled=False, size=size))
-    for sample in data['source']['data_samples']:
-        label = sample.gt_sem_seg.data  # the mean over valid pixels is each rank's own, too
-        label[label == 255] = 0
-    return data
+    backbone = dict(model_cfg()['backbone'], norm_eval=True, **case.get('backbone', {}))
+    return build(reconstructor=reconstructor, discriminator=discriminator, backbone=backbone,
+                 nonfinite_loss='skip').train()
 
 
 def train(case, model, ranks, rank=None):
@@ -52,16 +40,14 @@ def train(case, model, ranks, rank=None):
     What the case does to save time or memory is done by the ranks alone.
     """
     k = case.get('micro_batches', 1)
-    cfg = optim_cfg(accumulative_counts=1 if rank is None else k)
-    if 'max_norm' in case:
-        for part in ('segmentor', 'reconstructor', 'discriminator'):
-            cfg[part]['clip_grad'] = dict(max_norm=case['max_norm'])
-    wrapper = build_optim_wrapper(model, cfg)
+    wrapper = build_optim_wrapper(model, optim_cfg(
+        accumulative_counts=1 if rank is None else k, clip_grad=case.get('clip_grad')))
     if rank is not None and case.get('compiled'):
         model.train_step = torch.compile(model.train_step, backend='aot_eager')
     generator = torch.Generator().manual_seed(1)
     for iteration in range(ITERATIONS):
-        data = domains(generator, ranks * BATCH * k)
+        # The mean over valid pixels is each rank's own, too.
+        data = domains(generator, ranks * BATCH * k, valid=True)
         bad = iteration == case.get('bad_iteration')
         if bad and rank is None:
             continue  # what skipping it comes to
@@ -80,8 +66,9 @@ def work(rank, ranks, names, folder):
     dist.init_process_group('gloo', init_method=f'file://{folder}/meet', rank=rank,
                             world_size=ranks)
     torch.set_num_threads(1)
+    init_default_scope('mmseg')
     for name in names:
-        model = AdaptationDistributedDataParallel(build(CASES[name]))
+        model = AdaptationDistributedDataParallel(build_case(CASES[name]))
         assert not model.find_unused_parameters
         train(CASES[name], model, ranks, rank)
         torch.save(model.module.state_dict(), f'{folder}/{name}.{rank}.pth')
@@ -103,7 +90,7 @@ def folders(tmp_path_factory):
 def test_ranks_equal_one_that_sees_all(folders, ranks, name):
     """To 1e-10 after 5 iterations in float64; the ranks are identical to the bit."""
     first, *others = (torch.load(folders[ranks] / f'{name}.{rank}.pth') for rank in range(ranks))
-    model = build(CASES[name])
+    model = build_case(CASES[name])
     start = deepcopy(model.state_dict())
     train(CASES[name], model, ranks)
     for key, value in model.named_parameters():

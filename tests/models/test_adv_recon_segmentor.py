@@ -26,10 +26,15 @@ def build(seed: int = 0, double: bool = True, **kwargs):
     return model.double() if double else model
 
 
-def domains(generator, size: int = 2) -> dict:
+def domains(generator, size: int = 2, valid: bool = False) -> dict:
+    """A batch of each domain; no label is to be ignored if all are to be valid."""
     # Neither size is a multiple of the stride, so features reach past the image.
-    return dict(source=batch(generator, 36, 52, labelled=True, size=size),
+    data = dict(source=batch(generator, 36, 52, labelled=True, size=size),
                 target=batch(generator, 28, 44, labelled=False, size=size))
+    if valid:
+        for sample in data['source']['data_samples']:
+            sample.gt_sem_seg.data.clamp_(max=NUM_CLASSES - 1)
+    return data
 
 
 def sequential_step(model, optimizers, data, mode: str, max_norm: float = float('inf')) -> None:

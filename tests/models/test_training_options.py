@@ -10,11 +10,12 @@ import torch
 from mmengine.optim import build_optim_wrapper
 from mmseg.registry import MODELS
 
+from structseg_mmseg.engine.optim import AdaptationOptimWrapperConstructor
 from tests.conftest import batch, model_cfg, optim_cfg
 from tests.models.test_adv_recon_segmentor import (build, domains, sequential_optimizers,
                                                    sequential_step)
 
-PARTS = ('segmentor', 'reconstructor', 'discriminator')
+PARTS = AdaptationOptimWrapperConstructor.parts
 EXACT = [  # accumulate, clip, recompute, compile
     *itertools.product((1, 2), (False, True), (False, True), (False, )),
     (1, False, False, True), (2, True, True, True)
@@ -33,21 +34,16 @@ def test_options_equal_the_sequential_procedure(accumulate, clip, recompute, com
                     norm_eval=accumulate > 1)  # batch statistics are a micro-batch's own
     model = build(backbone=backbone).train()
     naive = deepcopy(model)
-    cfg = optim_cfg(accumulative_counts=accumulate)
-    if clip:
-        for part in PARTS:
-            cfg[part]['clip_grad'] = dict(max_norm=0.1)
-    wrapper = build_optim_wrapper(model, cfg)
+    wrapper = build_optim_wrapper(model, optim_cfg(
+        accumulative_counts=accumulate, clip_grad=dict(max_norm=0.1) if clip else None))
     optimizers = sequential_optimizers(naive)
     if compile:
         compiled(model)
     start = deepcopy(model.state_dict())
     generator = torch.Generator().manual_seed(0)
     for _ in range(5):
-        data = domains(generator, size=2 * accumulate)
-        if accumulate > 1:  # the mean over valid pixels is a micro-batch's own
-            for sample in data['source']['data_samples']:
-                sample.gt_sem_seg.data.clamp_(max=4)
+        # The mean over valid pixels is a micro-batch's own.
+        data = domains(generator, size=2 * accumulate, valid=accumulate > 1)
         sequential_step(naive, optimizers, deepcopy(data), 'non_saturating',
                         max_norm=0.1 if clip else float('inf'))
         for micro in range(accumulate):
@@ -93,12 +89,11 @@ def updates(device, precision, accumulate, clip, recompute, compile, iterations=
     backbone = dict(model_cfg()['backbone'], type='DeepLabResNet', with_cp=recompute)
     model = MODELS.build(model_cfg(backbone=backbone)).to(device)
     model.init_weights()
-    cfg = optim_cfg(accumulative_counts=accumulate)
+    cfg = optim_cfg(
+        accumulative_counts=accumulate, clip_grad=dict(max_norm=0.5) if clip else None)
     for part in PARTS:
         # Adam would hide a gradient that kept the loss's scale.
         cfg[part]['optimizer'] = dict(type='SGD', lr=1e-3)
-        if clip:
-            cfg[part]['clip_grad'] = dict(max_norm=0.5)
     if precision != 'float32':
         cfg.update(type='AmpOptimWrapper', dtype=precision, loss_scale=dict(init_scale=2.**7))
     wrapper = build_optim_wrapper(model, cfg)

@@ -31,6 +31,7 @@ from mmengine.structures import PixelData
 from mmseg.registry import DATASETS, MODELS
 from mmseg.structures import SegDataSample
 
+from structseg_mmseg.engine.optim import AdaptationOptimWrapperConstructor
 from structseg_mmseg.errors import InputError, one_sentence_errors
 
 
@@ -77,7 +78,7 @@ class Bench:
             'reconstructor', 'discriminator', 'loss_rec', 'loss_adv', 'nonfinite_loss')}
         self.stock_model = MODELS.build(dict(model, type='EncoderDecoder')).to(self.device).train()
         options = dict(cfg.optim_wrapper, **cfg.optim_wrapper.segmentor)
-        for key in ('constructor', 'segmentor', 'reconstructor', 'discriminator'):
+        for key in ('constructor', *AdaptationOptimWrapperConstructor.parts):
             options.pop(key, None)
         self.stock_wrapper = build_optim_wrapper(self.stock_model, options)
 
@@ -98,7 +99,7 @@ class Bench:
         self.wrapper.backward(model.parse_losses(losses)[0])
 
     def prepare(self):
-        """The inputs of the floor: normalised images, softmax maps, gradients of all outputs."""
+        """The inputs of the floor: normalised images and softmax maps."""
         model, self.inputs, self.softmax = self.model, {}, {}
         with torch.no_grad():
             for domain, data in self.data.items():
@@ -138,12 +139,8 @@ class Bench:
             self.wrapper.backward(sum(losses))
             host.extend(loss.item() for loss in losses)
 
-        def freeze(frozen):
-            if D is not None:
-                for p in D.parameters():
-                    p.requires_grad_(not frozen)
-
-        freeze(True)
+        if D is not None:
+            D.requires_grad_(False)
         for domain, data in self.data.items():
             batch = model.data_preprocessor(deepcopy(data), True)
             inputs = batch['inputs']
@@ -164,7 +161,8 @@ class Bench:
             backward(*losses)
             if D is not None:
                 domains[domain] = up.detach()
-        freeze(False)
+        if D is not None:
+            D.requires_grad_(True)
         for domain, up in domains.items():
             with self.wrapper.optim_context(model):
                 sign = -1 if domain == 'source' else 1
@@ -280,9 +278,8 @@ def data_seconds(cfg, samples=10):
 def sizes(cfg, args):
     """WxH of source and target images: given, or those of the config's resizing."""
     found = []
-    for name in ('source', 'target'):
+    for name, key in (('source', 'train_dataloader'), ('target', 'target_dataloader')):
         given = getattr(args, name)
-        key = 'train_dataloader' if name == 'source' else 'target_dataloader'
         if given is None and cfg.get(key) is not None:
             scales = [t.scale for t in cfg[key].dataset.pipeline if t.type == 'Resize']
             if not scales:
@@ -320,19 +317,16 @@ def main():
         bench.domain_pass(domain)
     alone = bench.resident() + max(
         peak(lambda: bench.domain_pass(domain)) for domain in bench.data)
-    if bench.model.discriminator is not None:
-        spent = statistics.median(seconds(bench.discriminator) for _ in range(args.repeats))
-        parts = [dict(part, **{'discriminator, in the passes': spent}) for part in parts]
     parts = {name: statistics.median(part[name] for part in parts) for name in parts[0]}
+    if bench.model.discriminator is not None:
+        parts['discriminator, in the passes'] = statistics.median(
+            seconds(bench.discriminator) for _ in range(args.repeats))
     parts['data, by one worker'] = data_seconds(cfg)
-    median = {name: statistics.median(values) for name, values in times.items()}
-    ratios = [{other: ours / spent for other, spent in zip(ways, row)}
-              for ours, *row in zip(times['ours'], *times.values())]
-    ratio_to = {f'{name}_ratio': statistics.median(ratio[name] for ratio in ratios)
-                for name in ways if name != 'ours'}
+    ours = times.pop('ours')
     result = dict(
-        seconds=median['ours'],
-        **ratio_to,
+        seconds=statistics.median(ours),
+        **{f'{name}_ratio': statistics.median(a / b for a, b in zip(ours, others))
+           for name, others in times.items()},
         peak_bytes=peaks['ours'],
         memory_ratio=peaks['ours'] / alone,
         naive_memory_ratio=peaks['ours'] / peaks['naive'],
