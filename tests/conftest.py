@@ -70,15 +70,15 @@ def model_cfg(reconstructor: bool = True, discriminator: bool = True, **kwargs) 
     return ConfigDict(cfg)
 
 
-def optim_cfg(**kwargs) -> dict:
+def optim_cfg(fused: bool = False, **kwargs) -> dict:
     return dict(
         constructor='AdaptationOptimWrapperConstructor',
         type='OptimWrapper',
         segmentor=dict(
-            optimizer=dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=5e-4),
+            optimizer=dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=5e-4, fused=fused),
             paramwise_cfg=dict(custom_keys=dict(decode_head=dict(lr_mult=10)))),
-        reconstructor=dict(optimizer=dict(type='Adam', lr=2e-3, betas=(0.9, 0.99))),
-        discriminator=dict(optimizer=dict(type='Adam', lr=1e-3, betas=(0.9, 0.99))),
+        reconstructor=dict(optimizer=dict(type='Adam', lr=2e-3, betas=(0.9, 0.99), fused=fused)),
+        discriminator=dict(optimizer=dict(type='Adam', lr=1e-3, betas=(0.9, 0.99), fused=fused)),
         **kwargs)
 
 

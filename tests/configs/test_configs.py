@@ -51,7 +51,7 @@ def test_checkpoint_without_training_parts_fits_a_plain_encoder_decoder(path):
     cfg = load(path)
     plain = copy.deepcopy(cfg.model)
     plain.type = 'EncoderDecoder'
-    for key in ('reconstructor', 'discriminator', 'loss_rec', 'loss_adv'):
+    for key in ('reconstructor', 'discriminator', 'loss_rec', 'loss_adv', 'channels_last'):
         plain.pop(key)
     with torch.device('meta'):
         state = {key: value for key, value in MODELS.build(cfg.model).state_dict().items()

@@ -170,8 +170,11 @@ OPTIONS = {
     'bfloat16': dict(optim_wrapper=dict(optim_cfg(), type='AmpOptimWrapper')),
     'float16': dict(optim_wrapper=dict(optim_cfg(), type='AmpOptimWrapper', dtype='float16')),
     'compiled': dict(compile=dict(backend='aot_eager')),
-    'all': dict(RANDOM, **EMA, compile=dict(backend='aot_eager'), optim_wrapper=dict(
-        optim_cfg(accumulative_counts=2, clip_grad=dict(max_norm=1.)), type='AmpOptimWrapper')),
+    'all': dict(
+        augment=RANDOM['augment'], **EMA, compile=dict(backend='aot_eager'),
+        model=dict(RANDOM['model'], channels_last=True),
+        optim_wrapper=dict(optim_cfg(True, accumulative_counts=2, clip_grad=dict(max_norm=1.)),
+                           type='AmpOptimWrapper')),
 }
 
 

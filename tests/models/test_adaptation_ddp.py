@@ -21,6 +21,7 @@ CASES = {
     'activations recomputed': dict(parts=(True, True), backbone=dict(
         type='DeepLabResNet', with_cp=True)),
     'compiled': dict(parts=(True, True), compiled=True),
+    'channels last, fused': dict(parts=(True, True), quick=True),
     'a loss of one rank is infinite': dict(parts=(True, True), bad_iteration=2),
 }
 RUNS = [(2, name) for name in CASES] + [(3, name) for name in ABLATIONS]
@@ -31,7 +32,7 @@ def build_case(case):
     # Batch statistics are each rank's own.
     backbone = dict(model_cfg()['backbone'], norm_eval=True, **case.get('backbone', {}))
     return build(reconstructor=reconstructor, discriminator=discriminator, backbone=backbone,
-                 nonfinite_loss='skip').train()
+                 nonfinite_loss='skip', channels_last=case.get('quick', False)).train()
 
 
 def train(case, model, ranks, rank=None):
@@ -41,6 +42,7 @@ def train(case, model, ranks, rank=None):
     """
     k = case.get('micro_batches', 1)
     wrapper = build_optim_wrapper(model, optim_cfg(
+        rank is not None and case.get('quick', False),
         accumulative_counts=1 if rank is None else k, clip_grad=case.get('clip_grad')))
     if rank is not None and case.get('compiled'):
         model.train_step = torch.compile(model.train_step, backend='aot_eager')

@@ -1,4 +1,5 @@
-"""Precision, accumulation, clipping, recomputed activations and compilation, with one another.
+"""Precision, accumulation, clipping, recomputed activations, compilation, memory format and fused
+optimizers, with one another.
 
 On a CPU; the tests that take a device run on a GPU as well, where there is one.
 """
@@ -16,9 +17,9 @@ from tests.models.test_adv_recon_segmentor import (build, domains, sequential_op
                                                    sequential_step)
 
 PARTS = AdaptationOptimWrapperConstructor.parts
-EXACT = [  # accumulate, clip, recompute, compile
-    *itertools.product((1, 2), (False, True), (False, True), (False, )),
-    (1, False, False, True), (2, True, True, True)
+EXACT = [  # accumulate, clip, recompute, compile, quick (what the configs choose for speed)
+    *itertools.product((1, 2), (False, True), (False, True), (False, ), (False, )),
+    (1, False, False, True, False), (1, False, False, False, True), (2, True, True, True, True)
 ]
 
 
@@ -27,15 +28,15 @@ def compiled(model) -> None:
     model.train_step = torch.compile(model.train_step, backend='aot_eager')
 
 
-@pytest.mark.parametrize('accumulate,clip,recompute,compile', EXACT)
-def test_options_equal_the_sequential_procedure(accumulate, clip, recompute, compile):
+@pytest.mark.parametrize('accumulate,clip,recompute,compile,quick', EXACT)
+def test_options_equal_the_sequential_procedure(accumulate, clip, recompute, compile, quick):
     """5 iterations in float64; k micro-batches against one batch of k times their size."""
     backbone = dict(model_cfg()['backbone'], type='DeepLabResNet', with_cp=recompute,
                     norm_eval=accumulate > 1)  # batch statistics are a micro-batch's own
-    model = build(backbone=backbone).train()
-    naive = deepcopy(model)
+    naive = build(backbone=backbone).train()
+    model = build(backbone=backbone, channels_last=quick).train()
     wrapper = build_optim_wrapper(model, optim_cfg(
-        accumulative_counts=accumulate, clip_grad=dict(max_norm=0.1) if clip else None))
+        quick, accumulative_counts=accumulate, clip_grad=dict(max_norm=0.1) if clip else None))
     optimizers = sequential_optimizers(naive)
     if compile:
         compiled(model)
@@ -83,17 +84,17 @@ def device(request):
     return request.param
 
 
-def updates(device, precision, accumulate, clip, recompute, compile, iterations=4) -> dict:
+def updates(device, precision, accumulate, clip, recompute, compile, quick, iterations=4) -> dict:
     """What each part's parameters have moved by, as one vector a part."""
     torch.manual_seed(0)
     backbone = dict(model_cfg()['backbone'], type='DeepLabResNet', with_cp=recompute)
-    model = MODELS.build(model_cfg(backbone=backbone)).to(device)
+    model = MODELS.build(model_cfg(backbone=backbone, channels_last=quick)).to(device)
     model.init_weights()
     cfg = optim_cfg(
         accumulative_counts=accumulate, clip_grad=dict(max_norm=0.5) if clip else None)
     for part in PARTS:
         # Adam would hide a gradient that kept the loss's scale.
-        cfg[part]['optimizer'] = dict(type='SGD', lr=1e-3)
+        cfg[part]['optimizer'] = dict(type='SGD', lr=1e-3, fused=quick)
     if precision != 'float32':
         cfg.update(type='AmpOptimWrapper', dtype=precision, loss_scale=dict(init_scale=2.**7))
     wrapper = build_optim_wrapper(model, cfg)
@@ -111,18 +112,18 @@ def updates(device, precision, accumulate, clip, recompute, compile, iterations=
     return {part: torch.cat(values).cpu() for part, values in moved.items()}
 
 
-@pytest.mark.parametrize('accumulate,clip,recompute,compile', [
-    (1, False, False, False), (2, True, False, False), (1, True, True, False),
-    (2, False, True, False), (1, False, False, True), (2, True, True, True)])
+@pytest.mark.parametrize('accumulate,clip,recompute,compile,quick', [
+    (1, False, False, False, False), (2, True, False, False, False), (1, True, True, False, False),
+    (2, False, True, False, True), (1, False, False, True, False), (2, True, True, True, True)])
 @pytest.mark.parametrize('precision', ['bfloat16', 'float16'])
 def test_mixed_precision_moves_each_part_as_float32_does(device, precision, accumulate, clip,
-                                                         recompute, compile):
+                                                         recompute, compile, quick):
     """A scale left in some part's gradients would make its step 128 times as long.
 
     Rounding turns some signs of the reconstruction's L1, hence the wide bounds on E.
     """
-    plain = updates(device, 'float32', accumulate, clip, recompute, False)
-    mixed = updates(device, precision, accumulate, clip, recompute, compile)
+    plain = updates(device, 'float32', accumulate, clip, recompute, False, False)
+    mixed = updates(device, precision, accumulate, clip, recompute, compile, quick)
     for part, expected in plain.items():
         length = mixed[part].norm() / expected.norm()
         cosine = torch.cosine_similarity(mixed[part], expected, dim=0)

@@ -75,7 +75,8 @@ class Bench:
     def build_stock(self, cfg):
         """mmseg's own EncoderDecoder, for a config that adapts nothing."""
         model = {key: value for key, value in cfg.model.items() if key not in (
-            'reconstructor', 'discriminator', 'loss_rec', 'loss_adv', 'nonfinite_loss')}
+            'reconstructor', 'discriminator', 'loss_rec', 'loss_adv', 'nonfinite_loss',
+            'channels_last')}
         self.stock_model = MODELS.build(dict(model, type='EncoderDecoder')).to(self.device).train()
         options = dict(cfg.optim_wrapper, **cfg.optim_wrapper.segmentor)
         for key in ('constructor', *AdaptationOptimWrapperConstructor.parts):

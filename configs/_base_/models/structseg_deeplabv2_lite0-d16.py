@@ -21,5 +21,6 @@ model = dict(
     discriminator=dict(type='ASPPDiscriminator', channels=32),
     loss_rec=dict(type='ReconstructionLoss', loss_weight=1e-5),  # section 4.2
     loss_adv=dict(type='AdversarialLoss', loss_weight=1e-3),  # section 4.2
+    channels_last=True,  # quicker
     train_cfg=dict(),
     test_cfg=dict(mode='whole'))

@@ -45,5 +45,6 @@ model = dict(
         type='AdversarialLoss',
         mode='non_saturating',  # as [14] trains; 'minimax' is Equation 2 to the letter
         loss_weight=1e-3),  # section 4.2
+    channels_last=True,  # quicker
     train_cfg=dict(),
     test_cfg=dict(mode='whole'))

@@ -43,6 +43,8 @@ class AdvReconSegmentor(EncoderDecoder):
         loss_adv (dict): Config of Equation 2.
         nonfinite_loss (str): What to do when a loss is NaN or infinite on any rank: ``stop`` the
             run before its parameters take it up, or ``skip`` the step on all ranks.
+        channels_last (bool): Whether all networks run on images whose channels lie together in
+            memory, which most convolutions are quicker at; nothing but rounding depends on it.
         **kwargs: As in ``EncoderDecoder``.
     """
 
@@ -56,6 +58,7 @@ class AdvReconSegmentor(EncoderDecoder):
                  loss_rec: dict = dict(type='ReconstructionLoss'),
                  loss_adv: dict = dict(type='AdversarialLoss'),
                  nonfinite_loss: str = 'stop',
+                 channels_last: bool = False,
                  **kwargs) -> None:
         super().__init__(*args, **kwargs)
         if nonfinite_loss not in ('stop', 'skip'):
@@ -69,6 +72,15 @@ class AdvReconSegmentor(EncoderDecoder):
             self.discriminator = MODELS.build(
                 discriminator, default_args=dict(num_classes=self.out_channels))
             self.loss_adv = MODELS.build(loss_adv)
+        # Of the weights: features follow.
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.to(memory_format=self.memory_format)
+
+    def init_weights(self) -> None:
+        """As in ``EncoderDecoder``: equal seeds give equal weights in either memory format."""
+        self.to(memory_format=torch.contiguous_format)  # random numbers are drawn in memory's order
+        super().init_weights()
+        self.to(memory_format=self.memory_format)
 
     @property
     def adapts(self) -> bool:
