@@ -6,15 +6,19 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmseg.registry import DATASETS
 
 from structseg_mmseg.demo.street_worlds import draw_worlds
 from structseg_mmseg.engine.checkpoint import load_from_local
-from tests.conftest import ROOT, write_image
+from tests.conftest import ROOT, write_cityscapes, write_gta, write_image
 
 CONFIG = 'configs/structseg/deeplabv2_lite0_demo.py'
 SOURCE_ONLY = 'configs/structseg/deeplabv2_lite0_demo_source-only.py'
@@ -242,3 +246,53 @@ def test_a_traceback_on_demand(workplace):
     done = train(workplace, CONFIG, 'bad', 'model.decode_head.num_classes=9', check=False,
                  STRUCTSEG_TRACEBACK='1')
     assert done.returncode != 0 and 'Traceback' in done.stderr
+
+
+@pytest.fixture
+def published(tmp_path, monkeypatch):
+    """Both data sets, the source's images as JPEG and on a list, and a config that reads them."""
+    gta = write_gta(tmp_path / 'gta')
+    for path in gta.glob('images/*'):
+        write_image(path.with_suffix('.jpg'), cv2.imread(str(path)))
+        path.unlink()
+    (gta / 'list.txt').write_text('00003\n00001\n')
+    monkeypatch.setenv('GTA5', str(gta))
+    monkeypatch.setenv('CITYSCAPES', str(write_cityscapes(tmp_path / 'cityscapes')))
+    config = tmp_path / 'config.py'
+    config.write_text(
+        f'_base_ = {str(ROOT / "configs/structseg/deeplabv2_r101_gta2cs.py")!r}\n'
+        "train_dataloader = dict(dataset=dict(img_suffix='.jpg', ann_file='list.txt'))\n")
+    return config
+
+
+def test_cached_images_are_the_same_bytes(published, tmp_path):
+    run('dataset_converters/cache_resized.py', published, tmp_path / 'cache', '--nproc', 2)
+    init_default_scope('mmseg')
+    cfgs = [Config.fromfile(path) for path in (published, tmp_path / 'cache/config.py')]
+    for loader, size in (('train_dataloader', (720, 1280)), ('target_dataloader', (512, 1024))):
+        plain, cached = (DATASETS.build(cfg[loader].dataset) for cfg in cfgs)
+        assert len(plain) == len(cached) == 2
+        for a, b in zip(plain, cached):
+            assert Path(a['data_samples'].img_path).stem == Path(b['data_samples'].img_path).stem
+            assert b['data_samples'].ori_shape == size != a['data_samples'].ori_shape
+            assert torch.equal(a['inputs'], b['inputs'])
+            labels = [part['data_samples'].get('gt_sem_seg') for part in (a, b)]
+            assert labels[0] == labels[1] is None or torch.equal(*(label.data for label in labels))
+    assert cfgs[0].val_dataloader == cfgs[1].val_dataloader
+    fails(run('dataset_converters/cache_resized.py', published, tmp_path / 'cache', check=False),
+          'cache is not empty', 'give a new folder')
+
+
+@pytest.mark.parametrize('transforms,words', [
+    ([], 'train_dataloader.dataset.pipeline has no Resize'),
+    ([dict(type='RandomFlip', prob=0.5), dict(type='Resize', scale=(64, 32))],
+     'has RandomFlip before Resize'),
+    ([dict(type='Resize', scale_factor=0.5)], '00003.jpg does not survive a second Resize'),
+])
+def test_what_cannot_be_cached(published, tmp_path, transforms, words):
+    pipeline = [dict(type='LoadImageFromFile'), *transforms, dict(type='PackSegInputs')]
+    with published.open('a') as file:
+        file.write(f"train_dataloader['dataset']['pipeline'] = {pipeline!r}\n")
+    fails(run('dataset_converters/cache_resized.py', published, tmp_path / 'cache', check=False),
+          words)
+    assert not (tmp_path / 'cache/config.py').exists()
