@@ -91,22 +91,23 @@ def test_a_part_without_an_optimizer_is_named():
         build_optim_wrapper(MODELS.build(model_cfg()), optim_cfg(paramwise_cfg=dict()))
 
 
-def amp_wrapper(monkeypatch, model, **scaler):
+def amp_wrapper(monkeypatch, model, fused, **scaler):
     """Mixed precision's wrappers on a CPU, which mmengine's own check would refuse."""
     import mmengine.optim.optimizer.amp_optimizer_wrapper as module
     monkeypatch.setattr(module, 'is_cuda_available', lambda: True)
     monkeypatch.setattr(module, 'GradScaler', partial(torch.amp.GradScaler, 'cpu'))
-    cfg = optim_cfg(loss_scale=dict(dict(init_scale=2.**10, growth_interval=2), **scaler))
+    cfg = optim_cfg(fused, loss_scale=dict(dict(init_scale=2.**10, growth_interval=2), **scaler))
     return build_optim_wrapper(model, dict(cfg, type='AmpOptimWrapper'))
 
 
-def test_one_loss_scale_for_all_optimizers(monkeypatch):
+@pytest.mark.parametrize('fused', [False, True])  # fused ones unscale and skip by themselves
+def test_one_loss_scale_for_all_optimizers(monkeypatch, fused):
     """Scaled by powers of two that change on the way, training is the unscaled one to the bit."""
     torch.manual_seed(0)
     model = MODELS.build(model_cfg())
     plain = deepcopy(model)
-    wrapper = amp_wrapper(monkeypatch, model)
-    plain_wrapper = build_optim_wrapper(plain, optim_cfg())
+    wrapper = amp_wrapper(monkeypatch, model, fused)
+    plain_wrapper = build_optim_wrapper(plain, optim_cfg(fused))
     parts = [(m.decode_head.conv_seg[0].bias, m.reconstructor.layers[0].conv.bias,
               m.discriminator.classify.bias) for m in (model, plain)]
     scales = []
@@ -122,9 +123,10 @@ def test_one_loss_scale_for_all_optimizers(monkeypatch):
     assert len({id(part.loss_scaler) for part in wrapper.values()}) == 1
 
 
-def test_an_overflow_skips_the_optimizer_that_it_hits(monkeypatch):
+@pytest.mark.parametrize('fused', [False, True])
+def test_an_overflow_skips_the_optimizer_that_it_hits(monkeypatch, fused):
     model = MODELS.build(model_cfg())
-    wrapper = amp_wrapper(monkeypatch, model)
+    wrapper = amp_wrapper(monkeypatch, model, fused)
     bias = model.decode_head.conv_seg[0].bias
     logit = model.discriminator.classify.bias
     other = model.reconstructor.layers[0].conv.bias

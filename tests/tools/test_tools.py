@@ -100,7 +100,8 @@ def test_benchmark_step(tmp_path, config):
         '--repeats', 1, '--json', tmp_path / 'figures.json')
     figures = json.loads((tmp_path / 'figures.json').read_text())
     assert all(figures[key] > 0 for key in (
-        'floor_ratio', 'naive_ratio', 'memory_ratio', 'seconds', 'peak_bytes'))
+        'floor_ratio', 'naive_ratio', 'memory_ratio', 'seconds', 'peak_bytes',
+        'teraflops_per_second'))
     parts = {'source pass', 'optimizers', 'rest', 'data, by one worker'}
     if config is CONFIG:
         parts |= {'target pass', 'discriminator, in the passes'}

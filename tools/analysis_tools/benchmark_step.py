@@ -30,6 +30,7 @@ from mmengine.registry import init_default_scope
 from mmengine.structures import PixelData
 from mmseg.registry import DATASETS, MODELS
 from mmseg.structures import SegDataSample
+from torch.utils.flop_counter import FlopCounterMode
 
 from structseg_mmseg.engine.optim import AdaptationOptimWrapperConstructor
 from structseg_mmseg.errors import InputError, one_sentence_errors
@@ -108,8 +109,8 @@ class Bench:
                 logits = model.decode_head.forward(model.extract_feat(self.inputs[domain]))
                 self.softmax[domain] = logits.softmax(1)
 
-    def networks(self, domain):
-        """One domain's forward and backward of E, S, G and D, bare."""
+    def forward(self, domain):
+        """What E, S, G and D give for one domain, bare."""
         model = self.model
         with self.wrapper.optim_context(model):
             x = model.extract_feat(self.inputs[domain])
@@ -124,11 +125,11 @@ class Bench:
                 outputs += [model.discriminator(softmax) for softmax in self.softmax.values()]
             if model.reconstructor is not None:
                 outputs.append(model.reconstructor(x))
-        torch.autograd.backward(outputs, [torch.ones_like(output) for output in outputs])
+        return outputs
 
     def floor(self):
         for domain in reversed(self.data):
-            self.networks(domain)
+            backpropagate(self.forward(domain))
         self.model.zero_grad()
 
     def naive(self):
@@ -178,7 +179,7 @@ class Bench:
             outputs = [self.model._frozen_discriminator(target)]
             outputs += [self.model.discriminator(softmax.detach())
                         for softmax in self.softmax.values()]
-        torch.autograd.backward(outputs, [torch.ones_like(output) for output in outputs])
+        backpropagate(outputs)
 
     def resident(self):
         """Bytes of parameters, buffers, optimizer states and such gradients as there are."""
@@ -188,6 +189,10 @@ class Bench:
             for state in wrapper.optimizer.state.values():
                 tensors += [value for value in state.values() if isinstance(value, torch.Tensor)]
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def backpropagate(outputs):
+    torch.autograd.backward(outputs, [torch.ones_like(output) for output in outputs])
 
 
 def images(batch, width, height, classes=None):
@@ -295,6 +300,7 @@ def main():
     torch.set_flush_denormal(True)  # some CPUs are ten times slower with them
     cfg = Config.fromfile(args.config)
     cfg.merge_from_dict(args.cfg_options)
+    torch.backends.cudnn.benchmark = cfg.env_cfg.cudnn_benchmark
     init_default_scope(cfg.default_scope)
     bench = Bench(cfg, *sizes(cfg, args))
     bench.prepare()
@@ -324,8 +330,14 @@ def main():
             seconds(bench.discriminator) for _ in range(args.repeats))
     parts['data, by one worker'] = data_seconds(cfg)
     ours = times.pop('ours')
+    with FlopCounterMode(display=False) as counter:
+        for domain in bench.data:
+            bench.forward(domain)
     result = dict(
         seconds=statistics.median(ours),
+        # Convolutions and matrix products, a backward pass as two forward ones, to be held against
+        # the device's peak.
+        teraflops_per_second=3 * counter.get_total_flops() / statistics.median(ours) / 1e12,
         **{f'{name}_ratio': statistics.median(a / b for a, b in zip(ours, others))
            for name, others in times.items()},
         peak_bytes=peaks['ours'],

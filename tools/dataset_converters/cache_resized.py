@@ -4,8 +4,8 @@
     python tools/train.py FOLDER/CONFIG
 
 FOLDER, a new one, gets what the training pipelines hold after ``Resize``, as PNG, and at last a
-config of CONFIG's name that differs from it in where it finds them. Models see the same bytes, and
-loading takes a third of the time. Test images stay where they are.
+config of CONFIG's name that differs from it in where it finds them. Models see the same bytes;
+loading takes less than half the time. Test images stay where they are.
 """
 import argparse
 import os
