@@ -57,6 +57,24 @@ def test_options_equal_the_sequential_procedure(accumulate, clip, recompute, com
         torch.testing.assert_close(parameters[name], value, rtol=0, atol=1e-10, msg=name)
 
 
+@pytest.mark.parametrize('channels_last', [False, True])
+def test_the_memory_format_may_change_between_checkpoint_and_resume(channels_last):
+    generator = torch.Generator().manual_seed(0)
+    first, second = (build(channels_last=c).train() for c in (channels_last, not channels_last))
+    wrappers = [build_optim_wrapper(model, optim_cfg(fused=True)) for model in (first, second)]
+    for _ in range(2):
+        first.train_step(domains(generator), wrappers[0])
+    second.load_state_dict(first.state_dict())
+    wrappers[1].load_state_dict(deepcopy(wrappers[0].state_dict()))
+    for _ in range(2):
+        data = domains(generator)
+        for model, wrapper in zip((first, second), wrappers):
+            model.train_step(deepcopy(data), wrapper)
+    parameters = dict(second.named_parameters())
+    for name, value in first.named_parameters():
+        torch.testing.assert_close(parameters[name], value, rtol=0, atol=1e-10, msg=name)
+
+
 def test_clipping_is_each_optimizers_own():
     """In its own way, without touching the config, and logged under its own name."""
     model = MODELS.build(model_cfg())

@@ -82,6 +82,19 @@ class AdaptationOptimWrapper(OptimWrapperDict):
                 wrapper.step()
             self.zero_grad()
 
+    def load_state_dict(self, state_dict: dict) -> None:
+        """As in ``OptimWrapperDict``, in the memory format of the parameters.
+
+        Fused optimizers take for granted that parameters and states lie alike in memory, and step
+        wrongly, without a word, where those of a checkpoint do not.
+        """
+        super().load_state_dict(state_dict)
+        for wrapper in self.values():
+            for parameter, states in wrapper.optimizer.state.items():
+                for name, value in states.items():
+                    if isinstance(value, Tensor) and value.shape == parameter.shape:
+                        states[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+
 
 @OPTIM_WRAPPERS.register_module()
 class CPUAmpOptimWrapper(AmpOptimWrapper):
