@@ -75,6 +75,18 @@ def test_the_memory_format_may_change_between_checkpoint_and_resume(channels_las
         torch.testing.assert_close(parameters[name], value, rtol=0, atol=1e-10, msg=name)
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason='about CPUs')
+def test_mixed_precision_on_a_cpu_leaves_channels_last():
+    """It crashed there, on one image, in ResNet's 1x1 convolutions of stride 2."""
+    model = MODELS.build(model_cfg(channels_last=True)).train()
+    wrapper = build_optim_wrapper(model, dict(optim_cfg(fused=True), type='AmpOptimWrapper'))
+    model.init_weights()  # after the optimizers, as in mmengine's runner
+    assert all(p.is_contiguous() for p in model.parameters())
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(4):
+        model.train_step(domains(generator, size=1), wrapper)
+
+
 def test_clipping_is_each_optimizers_own():
     """In its own way, without touching the config, and logged under its own name."""
     model = MODELS.build(model_cfg())

@@ -164,6 +164,12 @@ class AdaptationOptimWrapperConstructor:
             module = getattr(model, part, None)
             if module is not None:
                 modules[part] = module
+        on_cpu = self.common.get('type') == 'AmpOptimWrapper' and not torch.cuda.is_available()
+        if on_cpu and hasattr(model, 'memory_format'):
+            # The backward pass of a 1x1 convolution of stride 2 on one image writes outside its
+            # memory, in bfloat16 and with channels last (torch 2.13).
+            model.memory_format = torch.contiguous_format
+            model.to(memory_format=model.memory_format)
         wrappers = {}
         for part, module in modules.items():
             if self.configs[part] is None:
@@ -171,7 +177,7 @@ class AdaptationOptimWrapperConstructor:
                                  'configs/_base_/schedules')
             # A copy for each, as wrappers take their configs apart.
             config = deepcopy({**self.common, **self.configs[part]})
-            if config.get('type') == 'AmpOptimWrapper' and not torch.cuda.is_available():
+            if on_cpu:
                 config['type'] = 'CPUAmpOptimWrapper'
             wrappers[part] = DefaultOptimWrapperConstructor(
                 config, config.pop('paramwise_cfg', None))(module)
