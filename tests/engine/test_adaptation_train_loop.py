@@ -170,6 +170,8 @@ OPTIONS = {
     'bfloat16': dict(optim_wrapper=dict(optim_cfg(), type='AmpOptimWrapper')),
     'float16': dict(optim_wrapper=dict(optim_cfg(), type='AmpOptimWrapper', dtype='float16')),
     'compiled': dict(compile=dict(backend='aot_eager')),
+    'channels last, fused': dict(
+        model=model_cfg(channels_last=True), optim_wrapper=optim_cfg(True)),
     'all': dict(
         augment=RANDOM['augment'], **EMA, compile=dict(backend='aot_eager'),
         model=dict(RANDOM['model'], channels_last=True),
