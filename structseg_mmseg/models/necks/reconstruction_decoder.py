@@ -20,9 +20,22 @@ class ResidualBlock(BaseModule):
         conv = dict(kernel_size=3, padding=1, norm_cfg=norm_cfg)
         self.conv1 = ConvModule(channels, channels, act_cfg=LEAKY, **conv)
         self.conv2 = ConvModule(channels, channels, act_cfg=None, **conv)
+        for module in self.modules():
+            if isinstance(module, nn.InstanceNorm2d):
+                module.register_forward_hook(_contiguous_gradient)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.conv2(self.conv1(x))
+
+
+def _contiguous_gradient(norm: nn.Module, inputs: tuple, output: Tensor) -> None:
+    """Spare instance normalisation a gradient whose channels lie together in memory.
+
+    Of one image, its backward pass misreads it and gives a wrong gradient without a word (torch
+    2.13 on a CPU).
+    """
+    if output.requires_grad:
+        output.register_hook(Tensor.contiguous)
 
 
 @MODELS.register_module()
