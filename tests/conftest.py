@@ -14,14 +14,17 @@ from mmengine.structures import PixelData  # noqa: E402
 from mmseg.models import SegDataPreProcessor  # noqa: E402
 from mmseg.registry import MODELS  # noqa: E402
 from mmseg.structures import SegDataSample  # noqa: E402
+from torch import nn  # noqa: E402
 
 import structseg_mmseg  # noqa: E402,F401
 
 ROOT = Path(__file__).resolve().parents[1]
 NUM_CLASSES = 5
-# The paper's four experiments: which of G and D takes part.
+# The paper's experiments and one more: which of G and D takes part. Tests that hand a model both
+# domains test target-statistics, which has neither, in the place of source-only.
 ABLATIONS = {
     'source-only': (False, False),
+    'target-statistics': (False, False),
     'feature-level': (True, False),
     'output-level': (False, True),
     'full': (True, True),
@@ -40,6 +43,7 @@ class DoublePreProcessor(SegDataPreProcessor):
     """mmseg's preprocessor, in float64: the stock one casts images to float32."""
 
     def forward(self, data: dict, training: bool = False) -> dict:
+        data = self.cast_data(data)
         images = [image.double() for image in data['inputs']]
         stats = [(image - self.mean) / self.std for image in images]
         return dict(inputs=torch.stack(stats), data_samples=data['data_samples'])
@@ -68,6 +72,29 @@ def model_cfg(reconstructor: bool = True, discriminator: bool = True, **kwargs) 
         test_cfg=dict(mode='whole'))
     cfg.update(kwargs)
     return ConfigDict(cfg)
+
+
+def normed_cfg(reconstructor: bool = True, discriminator: bool = True) -> dict:
+    """``model_cfg`` with batch normalisation in S, G and D, too."""
+    cfg = model_cfg(reconstructor, discriminator)
+    cfg['decode_head'].update(type='FCNHead', channels=8, num_convs=1, dropout_ratio=0,
+                              norm_cfg=dict(type='BN'))
+    cfg['decode_head'].pop('dilations')
+    if reconstructor:
+        cfg['reconstructor'].update(norm_cfg=dict(type='BN'))
+    if discriminator:
+        cfg['discriminator'].update(type='NormedDiscriminator')
+    return cfg
+
+
+@MODELS.register_module()
+class NormedDiscriminator(nn.Sequential):
+    """A discriminator with batch normalisation."""
+
+    def __init__(self, num_classes: int, channels: int) -> None:
+        super().__init__(
+            nn.Conv2d(num_classes, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels),
+            nn.LeakyReLU(0.2), nn.Conv2d(channels, 1, 1))
 
 
 def optim_cfg(fused: bool = False, **kwargs) -> dict:

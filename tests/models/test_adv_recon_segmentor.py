@@ -11,14 +11,14 @@ from mmseg.registry import MODELS
 
 from structseg_mmseg.errors import InputError, NonFiniteLossError
 from structseg_mmseg.models.losses import AdversarialLoss
-from tests.conftest import ABLATIONS, NUM_CLASSES, batch, model_cfg, optim_cfg
+from tests.conftest import ABLATIONS, NUM_CLASSES, batch, model_cfg, normed_cfg, optim_cfg
 
 LAMBDA_REC, LAMBDA_ADV = 1e-3, 0.3  # of model_cfg
 
 
-def build(seed: int = 0, double: bool = True, **kwargs):
+def build(seed: int = 0, double: bool = True, cfg=None, **kwargs):
     torch.manual_seed(seed)
-    cfg = model_cfg(**kwargs)
+    cfg = cfg or model_cfg(**kwargs)
     if double:
         cfg['data_preprocessor'].update(type='DoublePreProcessor')
     model = MODELS.build(cfg)
@@ -81,7 +81,7 @@ def sequential_step(model, optimizers, data, mode: str, max_norm: float = float(
             backward(-picked[valid].mean(), 'segmentation')
         if G is not None:
             backward(reconstruction(x, images), 'reconstruction')
-        if D is not None:
+        if D is not None and (domain == 'target' or mode == 'minimax'):
             for p in D.parameters():
                 p.requires_grad_(False)
             d = D(predictions[domain])
@@ -90,7 +90,7 @@ def sequential_step(model, optimizers, data, mode: str, max_norm: float = float(
                         'minimax': torch.log(1 - torch.sigmoid(d)),
                         'least_squares': (d - 1)**2}[mode].mean()
                 backward(LAMBDA_ADV * loss, 'segmentation')
-            elif mode == 'minimax':
+            else:
                 backward(LAMBDA_ADV * torch.log(torch.sigmoid(d)).mean(), 'segmentation')
             for p in D.parameters():
                 p.requires_grad_(True)
@@ -128,12 +128,14 @@ def sequential_optimizers(model) -> list:
 
 
 @pytest.mark.parametrize('ablation,mode', [
-    ('source-only', None), ('feature-level', None),
+    ('target-statistics', None), ('feature-level', None),
     *itertools.product(('output-level', 'full'), AdversarialLoss.modes)])
-def test_step_equals_sequential_procedure(ablation, mode):
-    reconstructor, discriminator = ABLATIONS[ablation]
-    model = build(reconstructor=reconstructor, discriminator=discriminator, loss_adv=dict(
-        type='AdversarialLoss', mode=mode or 'non_saturating', loss_weight=LAMBDA_ADV))
+@pytest.mark.parametrize('norms', ['E', 'ESGD'])
+def test_step_equals_sequential_procedure(ablation, mode, norms):
+    """Parameters and the running statistics of batch normalisation alike."""
+    cfg = (normed_cfg if norms == 'ESGD' else model_cfg)(*ABLATIONS[ablation])
+    cfg['loss_adv'].update(mode=mode or 'non_saturating')
+    model = build(cfg=cfg)
     naive = deepcopy(model)
     wrapper = build_optim_wrapper(model, optim_cfg())
     optimizers = sequential_optimizers(naive)
@@ -144,10 +146,113 @@ def test_step_equals_sequential_procedure(ablation, mode):
         data = domains(generator)
         sequential_step(naive, optimizers, deepcopy(data), mode)
         model.train_step(data, wrapper)
-    for name, value in naive.named_parameters():
+    for name, value in naive.state_dict().items():
         assert not torch.equal(value, start[name]), f'{name} was never trained'
-        torch.testing.assert_close(dict(model.named_parameters())[name], value, rtol=0, atol=1e-10,
-                                   msg=name)
+        torch.testing.assert_close(model.state_dict()[name], value, rtol=0, atol=1e-10, msg=name)
+
+
+@pytest.mark.parametrize('mode', ['target', 'per_domain'])
+@pytest.mark.parametrize('ablation', ['target-statistics', 'full'])
+def test_statistics_of_the_target_alone_or_of_each_domain(ablation, mode):
+    """Three iterations at a rate of 0, against plain forward passes on one domain alone."""
+    model = build(cfg=dict(normed_cfg(*ABLATIONS[ablation]), batch_statistics=mode)).train()
+    naive = {domain: deepcopy(model) for domain in ('source', 'target')}
+    cfg = optim_cfg()
+    for part in ('segmentor', 'reconstructor', 'discriminator'):
+        cfg[part]['optimizer']['lr'] = 0
+    wrapper = build_optim_wrapper(model, cfg)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(3):
+        data = domains(generator)
+        model.train_step(deepcopy(data), wrapper)
+        for domain, plain in naive.items():
+            x = plain.extract_feat(plain.data_preprocessor(data[domain], True)['inputs'])
+            plain.decode_head.forward(x)
+            if plain.reconstructor is not None:
+                plain.reconstructor(x)
+
+    def assert_statistics(got, expected):
+        for name, value in expected.named_buffers():
+            if name.startswith(('backbone', 'decode_head', 'reconstructor')):
+                torch.testing.assert_close(dict(got.named_buffers())[name], value, rtol=0,
+                                           atol=1e-10, msg=name)
+
+    assert_statistics(model, naive['target'])
+    kept = any(name.startswith('source_statistics') for name in model.state_dict())
+    assert kept == (mode == 'per_domain')
+    # A plain EncoderDecoder with either set is what inference is to equal.
+    images = model.data_preprocessor(data['target'], False)['inputs']
+    for domain, plain in naive.items():
+        model.test_cfg = dict(mode='whole', statistics=domain)
+        with torch.no_grad():
+            torch.testing.assert_close(
+                model.eval()(images), plain.eval().forward(images), rtol=0, atol=1e-10)
+    assert_statistics(model, naive['target'])
+
+
+def test_statistics_of_the_source_must_be_there_to_be_used():
+    model = build(double=False).eval()
+    model.test_cfg = dict(mode='whole', statistics='source')
+    with pytest.raises(InputError, match="batch_statistics='per_domain'"):
+        model(torch.zeros(1, 3, 32, 32))
+
+
+def test_the_pass_for_statistics_leaves_no_graph():
+    """One forward, no loss, no gradient; and only where there is something to gain by it."""
+    model = build(reconstructor=False, discriminator=False, double=False).train()
+    image = torch.randn(2, 3, 28, 44)
+    model.decode_head.forward = None  # S has no such layer here
+    saved = []
+    with torch.autograd.graph.saved_tensors_hooks(saved.append, lambda x: x):
+        assert model.target_loss(image) == ({}, None)
+    assert not saved
+    assert model.takes_statistics and model.training
+    assert not build(cfg=dict(model_cfg(), backbone=dict(
+        model_cfg()['backbone'], norm_eval=True))).takes_statistics
+
+
+@pytest.mark.parametrize('mode', AdversarialLoss.modes)
+@pytest.mark.parametrize('accumulate', [1, 2])
+def test_log_of_the_game_and_of_the_branches(mode, accumulate):
+    """D's accuracy, and the norms of each branch's gradient at E's features, by autograd.grad."""
+    model = build(backbone=dict(model_cfg()['backbone'], norm_eval=True), loss_adv=dict(
+        type='AdversarialLoss', mode=mode, loss_weight=LAMBDA_ADV)).train()
+    twin = deepcopy(model)
+    data = domains(torch.Generator().manual_seed(0))
+    logs = model.train_step(deepcopy(data), build_optim_wrapper(
+        model, optim_cfg(accumulative_counts=accumulate)))
+    boundary = 0.5 if mode == 'least_squares' else 0.
+    images = {domain: twin.data_preprocessor(part, True) for domain, part in data.items()}
+    for domain, sign in (('source', 1), ('target', -1)):
+        x, = twin.extract_feat(images[domain]['inputs'])
+        d = twin.discriminator(twin.decode_head.forward([x]).softmax(1))
+        expected = (sign * (d - boundary) > 0).double().mean() * 100
+        torch.testing.assert_close(logs[f'discriminator.acc_{domain}'].double(), expected)
+        seg = twin.loss_adv.target_loss(d) if domain == 'target' else 0
+        if domain == 'source':
+            seg = twin.decode_head.loss([x], images['source']['data_samples'], None)['loss_ce']
+            if mode == 'minimax':
+                seg = seg + twin.loss_adv.source_loss(d)
+        rec = twin._reconstruction_loss([x], images[domain]['inputs'])
+        for branch, loss, factor in (('seg', seg, 1), ('rec', rec, 1)):
+            norm = torch.autograd.grad(loss, x, retain_graph=True)[0].norm()
+            # _reconstruction_loss has halved it already.
+            norm = norm / 2 if branch == 'seg' else norm
+            torch.testing.assert_close(logs[f'{domain}.grad_norm_{branch}'].double(), norm,
+                                       rtol=1e-6, atol=0)
+
+
+def test_discriminator_may_see_logits_at_the_images_size():
+    """As in [14]: resized before the softmax."""
+    model = build(discriminator_input='image').train()
+    image = torch.randn(2, 3, 28, 44).double()
+    losses, softmax = model.target_loss(image)
+    logits = model.decode_head.forward(model.extract_feat(image))
+    expected = F.interpolate(logits, (28, 44), mode='bilinear', align_corners=True).softmax(1)
+    torch.testing.assert_close(softmax, expected.detach(), rtol=0, atol=1e-10)
+    d = model.discriminator(expected)
+    assert d.shape[2:] == (28, 44)
+    torch.testing.assert_close(losses['target.loss_adv'], LAMBDA_ADV * -d.sigmoid().log().mean())
 
 
 def grads(model) -> dict:
@@ -384,6 +489,9 @@ def test_statistics_that_are_not_finite_forbid_to_skip():
                          build_optim_wrapper(model, optim_cfg()))
 
 
-def test_unknown_treatment_of_such_losses_is_named():
-    with pytest.raises(InputError, match="choose 'stop' or 'skip'"):
-        build(nonfinite_loss='ignore')
+@pytest.mark.parametrize('key,choices', [
+    ('nonfinite_loss', "'stop' or 'skip'"), ('discriminator_input', "'logits' or 'image'"),
+    ('batch_statistics', "'both' or 'target' or 'per_domain'")])
+def test_unknown_choices_are_named(key, choices):
+    with pytest.raises(InputError, match=f"model.{key} is 'other': choose {choices}"):
+        build(**{key: 'other'})

@@ -1,6 +1,7 @@
 """Time one training iteration against what it must cost and what it would cost naively.
 
-    python tools/analysis_tools/benchmark_step.py CONFIG [--source WxH] [--target WxH] [--json FILE]
+    python tools/analysis_tools/benchmark_step.py CONFIG [--source WxH] [--target WxH] [--[no-]tf32]
+        [--json FILE]
 
 On random images of the config's sizes (or of those given), on the GPU if there is one, it measures
 
@@ -13,13 +14,13 @@ On random images of the config's sizes (or of those given), on the GPU if there 
 
 They take turns in one process; times and ratios are medians. Memory is the allocator's peak,
 parameters, gradients and optimizer states included; ``memory_ratio`` holds it against the larger of
-the two passes alone.
+the two passes alone. With ``compile=True`` it is ours that is compiled; its parts and the passes
+alone are not.
 """
 import argparse
 import json
 import statistics
 import time
-from copy import deepcopy
 
 import torch
 import torch.nn.functional as F
@@ -42,6 +43,10 @@ def parse_args():
     parser.add_argument('--source', type=size, help='WxH of the source images')
     parser.add_argument('--target', type=size, help='WxH of the target images')
     parser.add_argument('--repeats', type=int, default=9)
+    parser.add_argument(
+        '--tf32', action=argparse.BooleanOptionalAction,
+        help="on a GPU: TF32 for float32's convolutions and matrix products, or for neither "
+        "(default: torch's, for convolutions alone)")
     parser.add_argument('--json', help='file to write the figures to')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={})
     return parser.parse_args()
@@ -49,6 +54,10 @@ def parse_args():
 
 def size(text):
     return tuple(map(int, text.split('x')))
+
+
+def set_tf32(allowed):
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = allowed
 
 
 class Bench:
@@ -71,7 +80,7 @@ class Bench:
                 self.train_step, **({} if cfg.compile is True else cfg.compile))
 
     def ours(self):
-        self.train_step(deepcopy(self.data), self.wrapper)
+        self.train_step(self.data, self.wrapper)
 
     def build_stock(self, cfg):
         """mmseg's own EncoderDecoder, for a config that adapts nothing."""
@@ -85,13 +94,13 @@ class Bench:
         self.stock_wrapper = build_optim_wrapper(self.stock_model, options)
 
     def stock(self):
-        self.stock_model.train_step(deepcopy(self.data['source']), self.stock_wrapper)
+        self.stock_model.train_step(self.data['source'], self.stock_wrapper)
 
     def domain_pass(self, domain):
         """Our pass on one domain, alone."""
         model = self.model
         with self.wrapper.optim_context(model):
-            batch = model.data_preprocessor(deepcopy(self.data[domain]), True)
+            batch = model.data_preprocessor(self.data[domain], True)
             if domain == 'target':
                 losses, _ = model.target_loss(batch['inputs'])
             else:
@@ -105,7 +114,7 @@ class Bench:
         model, self.inputs, self.softmax = self.model, {}, {}
         with torch.no_grad():
             for domain, data in self.data.items():
-                self.inputs[domain] = model.data_preprocessor(deepcopy(data), True)['inputs']
+                self.inputs[domain] = model.data_preprocessor(data, True)['inputs']
                 logits = model.decode_head.forward(model.extract_feat(self.inputs[domain]))
                 self.softmax[domain] = logits.softmax(1)
 
@@ -120,7 +129,7 @@ class Bench:
                 if domain == 'source':
                     outputs.append(logits)
                 else:
-                    outputs.append(model._frozen_discriminator(logits))
+                    outputs.append(model._frozen_discriminator(logits, 'target'))
             if domain == 'source' and model.discriminator is not None:
                 outputs += [model.discriminator(softmax) for softmax in self.softmax.values()]
             if model.reconstructor is not None:
@@ -144,7 +153,7 @@ class Bench:
         if D is not None:
             D.requires_grad_(False)
         for domain, data in self.data.items():
-            batch = model.data_preprocessor(deepcopy(data), True)
+            batch = model.data_preprocessor(data, True)
             inputs = batch['inputs']
             with self.wrapper.optim_context(model):
                 x = E(inputs)
@@ -176,7 +185,7 @@ class Bench:
         """D's share of an iteration: one pass for its input's sake, two for its own."""
         target = self.softmax['target'].requires_grad_()
         with self.wrapper.optim_context(self.model):
-            outputs = [self.model._frozen_discriminator(target)]
+            outputs = [self.model._frozen_discriminator(target, 'target')]
             outputs += [self.model.discriminator(softmax.detach())
                         for softmax in self.softmax.values()]
         backpropagate(outputs)
@@ -257,7 +266,7 @@ def split(bench):
     wrapper.backward = lambda *args, **kwargs: timed(next(names), backward)(*args, **kwargs)
     wrapper.update = timed('optimizers', update)
     try:
-        total = seconds(lambda: model.train_step(deepcopy(bench.data), wrapper))
+        total = seconds(lambda: model.train_step(bench.data, wrapper))
     finally:
         del model.forward
         wrapper.backward, wrapper.update = backward, update
@@ -298,6 +307,8 @@ def sizes(cfg, args):
 def main():
     args = parse_args()
     torch.set_flush_denormal(True)  # some CPUs are ten times slower with them
+    if args.tf32 is not None:
+        set_tf32(args.tf32)
     cfg = Config.fromfile(args.config)
     cfg.merge_from_dict(args.cfg_options)
     torch.backends.cudnn.benchmark = cfg.env_cfg.cudnn_benchmark

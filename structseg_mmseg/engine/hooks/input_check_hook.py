@@ -13,7 +13,8 @@ class InputCheckHook(Hook):
     """Stops a run before its first iteration if data, model and checkpoint do not fit.
 
     It holds the class counts of all loaders against the head's, looks at a sample of each, asks
-    for a target where the model adapts, and refuses to resume or test with another model's weights.
+    for a target where the model adapts and refuses one that would change nothing, and refuses to
+    resume or test with another model's weights.
     """
 
     priority = 'VERY_HIGH'
@@ -25,6 +26,9 @@ class InputCheckHook(Hook):
         if getattr(model, 'adapts', False) and 'target' not in loaders:
             raise InputError('model.reconstructor or model.discriminator needs target images: set '
                              'target_dataloader, or both of them to None')
+        if 'target' in loaders and not (model.adapts or model.takes_statistics):
+            raise InputError('target images would pass for nothing, as no layer that inference runs '
+                             'normalises by the batch: set target_dataloader=None')
         for domain, loader in loaders.items():
             _check_loader(runner, domain, loader)
         if runner.val_loop is not None:

@@ -1,3 +1,5 @@
+from typing import Tuple
+
 import torch.nn as nn
 import torch.nn.functional as F
 from mmseg.registry import MODELS
@@ -53,6 +55,11 @@ class AdversarialLoss(nn.Module):
             return (source - 1).square().mean() + target.square().mean()
         # -log sigmoid(d) = softplus(-d) and -log(1 - sigmoid(d)) = softplus(d)
         return F.softplus(-source).mean() + F.softplus(target).mean()
+
+    def accuracy(self, source: Tensor, target: Tensor) -> Tuple[Tensor, Tensor]:
+        """How often the discriminator is right on each domain, in percent."""
+        boundary = 0.5 if self.mode == 'least_squares' else 0
+        return tuple(right.float().mean() * 100 for right in (source > boundary, target < boundary))
 
     def target_loss(self, target: Tensor) -> Tensor:
         """What the segmentor pays, a scalar, for logits (N, 1, H, W) of target predictions."""
