@@ -41,7 +41,18 @@ target_dataloader = dict(  # no label is ever read
         **target,
         data_prefix=dict(img_path='leftImg8bit/train'),
         pipeline=target_pipeline))
+# Choices are made on the labels of the training images (dev), which only this evaluation reads; the
+# sequence that no training sees is for the final test.
 val_dataloader = dict(
+    batch_size=1,
+    num_workers=1,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        **target,
+        data_prefix=dict(img_path='leftImg8bit/train', seg_map_path='gtFine/train'),
+        pipeline=test_pipeline))
+test_dataloader = dict(
     batch_size=1,
     num_workers=1,
     persistent_workers=True,
@@ -50,6 +61,5 @@ val_dataloader = dict(
         **target,
         data_prefix=dict(img_path='leftImg8bit/val', seg_map_path='gtFine/val'),
         pipeline=test_pipeline))
-test_dataloader = val_dataloader
 val_evaluator = dict(type='ClassIoUMetric', iou_metrics=['mIoU'])
 test_evaluator = val_evaluator
