@@ -10,7 +10,7 @@ On random images of the config's sizes (or of those given), on the GPU if there 
   preprocessing, loss, softmax or optimizer;
 * the naive procedure of public code: predictions of both domains upsampled to the image before
   softmax and D, three separate passes through D, every loss read by the host;
-* stock, for a config that adapts nothing: mmseg's ``EncoderDecoder``.
+* stock, for a source-only config: mmseg's ``EncoderDecoder``.
 
 They take turns in one process; times and ratios are medians. Memory is the allocator's peak,
 parameters, gradients and optimizer states included; ``memory_ratio`` holds it against the larger of
@@ -35,6 +35,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from structseg_mmseg.engine.optim import AdaptationOptimWrapperConstructor
 from structseg_mmseg.errors import InputError, one_sentence_errors
+from structseg_mmseg.models.batch_statistics import live_norms
 
 
 def parse_args():
@@ -72,7 +73,7 @@ class Bench:
         classes = self.model.num_classes
         batch = cfg.train_dataloader.batch_size
         self.data = dict(source=images(batch, *source, classes))
-        if self.model.adapts:
+        if cfg.get('target_dataloader') is not None:
             self.data['target'] = images(cfg.target_dataloader.batch_size, *target)
         self.train_step = self.model.train_step
         if cfg.get('compile'):
@@ -83,10 +84,10 @@ class Bench:
         self.train_step(self.data, self.wrapper)
 
     def build_stock(self, cfg):
-        """mmseg's own EncoderDecoder, for a config that adapts nothing."""
+        """mmseg's own EncoderDecoder, for a source-only config."""
         model = {key: value for key, value in cfg.model.items() if key not in (
-            'reconstructor', 'discriminator', 'loss_rec', 'loss_adv', 'nonfinite_loss',
-            'channels_last')}
+            'reconstructor', 'discriminator', 'loss_rec', 'loss_adv', 'discriminator_input',
+            'batch_statistics', 'nonfinite_loss', 'channels_last')}
         self.stock_model = MODELS.build(dict(model, type='EncoderDecoder')).to(self.device).train()
         options = dict(cfg.optim_wrapper, **cfg.optim_wrapper.segmentor)
         for key in ('constructor', *AdaptationOptimWrapperConstructor.parts):
@@ -107,7 +108,8 @@ class Bench:
                 has_d = model.discriminator is not None
                 losses = model.loss(
                     **batch, target_softmax=self.softmax['target'] if has_d else None)
-        self.wrapper.backward(model.parse_losses(losses)[0])
+        if losses:
+            self.wrapper.backward(model.parse_losses(losses)[0])
 
     def prepare(self):
         """The inputs of the floor: normalised images and softmax maps."""
@@ -121,7 +123,8 @@ class Bench:
     def forward(self, domain):
         """What E, S, G and D give for one domain, bare."""
         model = self.model
-        with self.wrapper.optim_context(model):
+        learns = domain == 'source' or model.adapts
+        with self.wrapper.optim_context(model), torch.set_grad_enabled(learns):
             x = model.extract_feat(self.inputs[domain])
             outputs = []
             if domain == 'source' or model.discriminator is not None:
@@ -130,6 +133,9 @@ class Bench:
                     outputs.append(logits)
                 else:
                     outputs.append(model._frozen_discriminator(logits, 'target'))
+            elif live_norms(model.decode_head):
+                with torch.no_grad():  # for its statistics
+                    model.decode_head.forward(x)
             if domain == 'source' and model.discriminator is not None:
                 outputs += [model.discriminator(softmax) for softmax in self.softmax.values()]
             if model.reconstructor is not None:
@@ -138,7 +144,9 @@ class Bench:
 
     def floor(self):
         for domain in reversed(self.data):
-            backpropagate(self.forward(domain))
+            outputs = self.forward(domain)
+            if outputs:
+                backpropagate(outputs)
         self.model.zero_grad()
 
     def naive(self):
@@ -169,7 +177,8 @@ class Bench:
                     losses.append(1e-3 * F.softplus(-D(up.softmax(1))).mean())
                 if G is not None:
                     losses.append(model._reconstruction_loss(x, inputs))
-            backward(*losses)
+            if losses:
+                backward(*losses)
             if D is not None:
                 domains[domain] = up.detach()
         if D is not None:
@@ -260,7 +269,8 @@ def split(bench):
             return result
         return call
 
-    names = iter([*['target pass'] * (2 if model.adapts else 0), *['source pass'] * 2])
+    target = 2 if model.adapts else len(bench.data) - 1  # a pass for statistics has no backward
+    names = iter([*['target pass'] * target, *['source pass'] * 2])
     forward, backward, update = model.forward, wrapper.backward, wrapper.update
     model.forward = lambda *args, **kwargs: timed(next(names), forward)(*args, **kwargs)
     wrapper.backward = lambda *args, **kwargs: timed(next(names), backward)(*args, **kwargs)
@@ -316,7 +326,7 @@ def main():
     bench = Bench(cfg, *sizes(cfg, args))
     bench.prepare()
     ways = dict(ours=bench.ours, floor=bench.floor, naive=bench.naive)
-    if not bench.model.adapts:
+    if 'target' not in bench.data:
         bench.build_stock(cfg)
         ways['stock'] = bench.stock
     times = {name: [] for name in ways}

@@ -2,11 +2,13 @@
 
     python tools/analysis_tools/compare.py WORK_DIR [WORK_DIR ...] [--picture FILE]
 
-Each WORK_DIR is one that tools/train.py and tools/test.py have written to. The picture shows
-images of the test set with their truth and what the last checkpoint of each model makes of them.
+Each WORK_DIR is one that tools/train.py and tools/test.py, or tools/ablation.py, have written to.
+The picture shows images of the test set with their truth and what the last checkpoint of each model
+makes of them.
 """
 import argparse
 import json
+import os
 from pathlib import Path
 from typing import Dict
 
@@ -27,15 +29,24 @@ def main() -> None:
     parser.add_argument('--picture', type=Path, help='PNG file to write')
     parser.add_argument('--samples', type=int, default=3, help='images in the picture')
     args = parser.parse_args()
-    print(table({folder.name: test_results(folder) for folder in args.work_dirs}))
+    parent = os.path.commonpath([folder.absolute().parent for folder in args.work_dirs])
+    names = [os.path.relpath(folder, parent) for folder in args.work_dirs]
+    print(table(dict(zip(names, map(test_results, args.work_dirs)))))
     if args.picture:
         args.picture.parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(args.picture), picture(args.work_dirs, args.samples))
-        print(f'\n{args.picture}: image, truth, {", ".join(f.name for f in args.work_dirs)}')
+        print(f'\n{args.picture}: image, truth, {", ".join(names)}')
 
 
 def test_results(work_dir: Path) -> Dict[str, float]:
-    """The newest results of tools/test.py below a work dir, in percent."""
+    """What a work dir's last checkpoint gives on the test set, in percent.
+
+    It is results.json of tools/analysis_tools/evaluate.py or the newest file of tools/test.py; of
+    a training with averaged weights both are those of the average.
+    """
+    if (work_dir / 'results.json').exists():
+        results = json.loads((work_dir / 'results.json').read_text())
+        return results.get('averaged', results['last'])['test']
     for path in sorted(work_dir.glob('*/*.json'), reverse=True):
         results = json.loads(path.read_text().splitlines()[-1])
         if 'mIoU' in results:

@@ -1,0 +1,71 @@
+"""Statistics of batch normalisation estimated anew on unlabelled images (AdaBN, Li et al. 2016)."""
+from copy import deepcopy
+from typing import Iterable
+
+from mmengine.config import Config
+from mmengine.runner import Runner
+from mmseg.models.segmentors import BaseSegmentor
+from torch import nn
+from torch.optim.swa_utils import update_bn
+from torch.utils.data import DataLoader
+
+from structseg_mmseg.errors import InputError
+from structseg_mmseg.models.batch_statistics import live_norms
+
+
+def estimate_statistics(model: BaseSegmentor, dataloader: Iterable[dict]) -> None:
+    """Replace the running statistics of batch normalisation by those of other images.
+
+    Each becomes the average over the batches of their means and unbiased variances, with all else
+    as in inference. Layers whose statistics training keeps (``norm_eval``, ``frozen_stages``) and
+    those that inference does not run, such as an auxiliary head's, stay as they are. The model is
+    in eval mode afterwards.
+
+    Args:
+        model (BaseSegmentor): Any segmentor of mmseg.
+        dataloader (Iterable[dict]): Batches as a loader collates them, with or without labels.
+
+    Raises:
+        InputError: If inference runs no layer whose statistics are live in training.
+    """
+    norms = nn.ModuleList(live_norms(model.train()))
+    before = [deepcopy(norm.state_dict()) for norm in norms]
+    model.eval()
+
+    def forward(batch: dict) -> None:
+        batch = model.data_preprocessor(batch, False)
+        model.encode_decode(
+            batch['inputs'], [sample.metainfo for sample in batch['data_samples']])
+
+    # All that update_bn is to reset and to put into training mode.
+    norms.forward = forward
+    update_bn(dataloader, norms)
+    model.eval()
+    unseen = [(norm, state) for norm, state in zip(norms, before) if not norm.num_batches_tracked]
+    for norm, state in unseen:
+        norm.load_state_dict(state)
+    if len(unseen) == len(norms):
+        raise InputError('the model has no batch normalisation whose statistics could be '
+                         'estimated: set model.backbone.norm_eval=False, or take a backbone or '
+                         'head with norm_cfg.type=BN')
+
+
+def build_statistics_dataloader(cfg: Config) -> DataLoader:
+    """The images to estimate statistics on, each read once, in order.
+
+    Args:
+        cfg (Config): Its ``statistics_dataloader``, written like ``test_dataloader`` (labels are
+            not needed), or else its ``target_dataloader``.
+
+    Returns:
+        DataLoader: Its batches are what :func:`estimate_statistics` takes.
+
+    Raises:
+        InputError: If the config has neither.
+    """
+    dataloader = cfg.get('statistics_dataloader') or cfg.get('target_dataloader')
+    if dataloader is None:
+        raise InputError('the config has neither statistics_dataloader nor target_dataloader: set '
+                         'statistics_dataloader, written like test_dataloader')
+    return Runner.build_dataloader(
+        dict(dataloader, sampler=dict(type='DefaultSampler', shuffle=False)))

@@ -1,0 +1,82 @@
+"""Test a checkpoint in every variant, on every labelled split: one JSON file.
+
+    python tools/analysis_tools/evaluate.py CONFIG CHECKPOINT --json FILE
+        [--cfg-options KEY=VALUE ...]
+
+FILE gets ``{variant: {split: {metric: value}}}``, metrics in percent. The variants are the weights
+``last`` and, of a training with mmengine's ``EMAHook``, ``averaged``; each again ``+ target
+statistics`` if the config has a ``statistics_dataloader``, on whose images, unlabelled, the
+statistics of batch normalisation are then estimated anew. The splits are ``test``
+(``test_dataloader``) and, where ``val_dataloader`` is another, ``dev``. mmengine's logs go to a
+folder of FILE's name without its suffix.
+"""
+import argparse
+import json
+import os
+from pathlib import Path
+from typing import Dict
+
+from mmengine.config import Config, DictAction
+from mmengine.runner import Runner, TestLoop
+from mmengine.runner.checkpoint import CheckpointLoader
+
+from structseg_mmseg.engine.checkpoint import check_fit
+from structseg_mmseg.engine.statistics import build_statistics_dataloader, estimate_statistics
+from structseg_mmseg.errors import one_sentence_errors
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('config')
+    parser.add_argument('checkpoint')
+    parser.add_argument('--json', type=Path, required=True, help='file to write')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={})
+    args = parser.parse_args()
+    cfg = Config.fromfile(args.config)
+    cfg.merge_from_dict(args.cfg_options)
+    # A folder of its own, as the runner dumps this config, which is not the training's.
+    cfg.work_dir = str(args.json.with_suffix(''))
+    cfg.load_from, cfg.resume = None, False
+    # An EMAHook would test a copy that it made of the weights.
+    cfg.custom_hooks = [hook for hook in cfg.get('custom_hooks') or []
+                        if hook.type != 'EMAHook']
+    runner = Runner.from_cfg(cfg)
+    splits = dict(test='test')
+    if cfg.get('val_dataloader') not in (None, cfg.test_dataloader):
+        splits = dict(dev='val', test='test')
+    loops = {split: runner.build_test_loop(dict(
+        cfg.test_cfg, dataloader=cfg[f'{key}_dataloader'], evaluator=cfg[f'{key}_evaluator']))
+        for split, key in splits.items()}
+
+    checkpoint = CheckpointLoader.load_checkpoint(args.checkpoint, map_location='cpu')
+    variants = dict(last=checkpoint.get('state_dict', checkpoint))
+    if 'ema_state_dict' in checkpoint:  # EMAHook saves the averaged weights as the state dict
+        variants = dict(last=checkpoint['ema_state_dict'], averaged=checkpoint['state_dict'])
+    results = {}
+    for variant, state in variants.items():
+        state = {key.removeprefix('module.'): value for key, value in state.items()
+                 if key != 'steps'}  # the average's counter
+        check_fit(runner.model, state, args.checkpoint)
+        runner.model.load_state_dict(state, strict=False)  # what only training uses may be absent
+        results[variant] = test(runner, loops)
+        if cfg.get('statistics_dataloader') is not None:
+            estimate_statistics(runner.model, build_statistics_dataloader(cfg))
+            results[f'{variant} + target statistics'] = test(runner, loops)
+    # Under its name when it is complete.
+    part = Path(f'{args.json}.part')
+    part.write_text(json.dumps(results, indent=2))
+    os.replace(part, args.json)
+
+
+def test(runner: Runner, loops: Dict[str, TestLoop]) -> Dict[str, Dict[str, float]]:
+    """The metrics of the runner's model as it is, by split."""
+    results = {}
+    for split, loop in loops.items():
+        runner._test_loop = loop  # hooks look there
+        results[split] = {key: round(float(value), 2) for key, value in runner.test().items()}
+    return results
+
+
+if __name__ == '__main__':
+    with one_sentence_errors():
+        main()

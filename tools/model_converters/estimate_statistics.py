@@ -1,0 +1,50 @@
+"""Estimate a checkpoint's statistics of batch normalisation on the target (AdaBN, Li et al. 2016).
+
+    python tools/model_converters/estimate_statistics.py CONFIG CHECKPOINT OUT
+
+The images are those of CONFIG's ``statistics_dataloader``, written like ``test_dataloader``, or
+else of its ``target_dataloader``; no label is read. OUT is CHECKPOINT's meta data and weights with
+the new statistics: of a training with mmengine's ``EMAHook`` the averaged weights.
+"""
+import argparse
+import os
+
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.registry import init_default_scope
+from mmengine.runner.checkpoint import CheckpointLoader, save_checkpoint, weights_to_cpu
+from mmengine.utils import track_iter_progress
+from mmseg.registry import MODELS
+
+from structseg_mmseg.engine.checkpoint import check_fit
+from structseg_mmseg.engine.statistics import build_statistics_dataloader, estimate_statistics
+from structseg_mmseg.errors import one_sentence_errors
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('config')
+    parser.add_argument('checkpoint')
+    parser.add_argument('out', help='file to write')
+    args = parser.parse_args()
+    cfg = Config.fromfile(args.config)
+    init_default_scope(cfg.get('default_scope', 'mmseg'))
+    dataloader = build_statistics_dataloader(cfg)
+    model = MODELS.build(cfg.model)
+    checkpoint = CheckpointLoader.load_checkpoint(args.checkpoint, map_location='cpu')
+    check_fit(model, checkpoint, args.checkpoint)
+    state = checkpoint.get('state_dict', checkpoint)
+    state = {key.removeprefix('module.'): value for key, value in state.items()}
+    model.load_state_dict(state, strict=False)  # what only training uses may be absent
+    estimate_statistics(
+        model.to(get_device()), track_iter_progress((dataloader, len(dataloader))))
+    ours = weights_to_cpu(model.state_dict())
+    state = {key: ours.get(key, value) for key, value in state.items()}
+    # Under its name when it is complete.
+    save_checkpoint(dict(meta=checkpoint.get('meta', {}), state_dict=state), f'{args.out}.part')
+    os.replace(f'{args.out}.part', args.out)
+
+
+if __name__ == '__main__':
+    with one_sentence_errors():
+        main()
