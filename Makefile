@@ -1,11 +1,11 @@
 # make install   .venv with the default stack, from requirements.lock
 # make test      the tests
-# make demo      draw two street worlds, train source-only and full, test both, compare
+# make demo      draw two street worlds, train source-only and full at once, test both, compare
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PY := .venv/bin/python
 
 # Length and data of the demo; .ci/run shortens them.
-ITERS ?= 1000
+ITERS ?= 400
 IMAGES ?= --source 300 --target 300 --val 60
 DEMO ?= data/demo
 OUT ?= work_dirs/demo
@@ -23,15 +23,8 @@ install: .venv/installed
 test: install
 	$(PY) -m pytest -q
 
-# $(call train_and_test,NAME,CONFIG)
-define train_and_test
-$(PY) tools/train.py configs/structseg/$(2).py --work-dir $(OUT)/$(1) --cfg-options \
-  train_cfg.max_iters=$(ITERS) param_scheduler.0.end=$$(($(ITERS) + 1))
-$(PY) tools/test.py configs/structseg/$(2).py $(OUT)/$(1)/iter_$(ITERS).pth --work-dir $(OUT)/$(1)
-endef
-
 demo: install
 	$(PY) tools/dataset_converters/draw_demo.py $(DEMO) $(IMAGES)
-	$(call train_and_test,source-only,deeplabv2_lite0_demo_source-only)
-	$(call train_and_test,full,deeplabv2_lite0_demo)
-	$(PY) tools/analysis_tools/compare.py $(OUT)/source-only $(OUT)/full --picture $(OUT)/demo.png
+	$(PY) tools/ablation.py configs/structseg/segformerhead_lite0_demo_source-only.py \
+	  configs/structseg/segformerhead_lite0_demo.py --seeds 0 --work-dir $(OUT) --jobs 2 \
+	  --cfg-options train_cfg.max_iters=$(ITERS) param_scheduler.1.end=$$(($(ITERS) + 1))

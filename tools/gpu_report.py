@@ -234,7 +234,7 @@ def ranks(args):
     """How two ranks with one image each move the weights, against one rank with two images."""
     if torch.cuda.device_count() < 2:
         return dict(not_run='one device')
-    config = 'configs/structseg/deeplabv2_lite0_demo.py'
+    config = 'configs/structseg/segformerhead_lite0_demo.py'
     data = str(args.out / 'demo')
     run(sys.executable, 'tools/dataset_converters/draw_demo.py', data, '--source', 40,
         '--target', 40, '--val', 4)

@@ -13,10 +13,13 @@ default_hooks = dict(
     checkpoint=dict(type='AtomicCheckpointHook', by_epoch=False, interval=1000, max_keep_ckpts=2),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='SegVisualizationHook', interval=1))  # draws with --show-dir only
-custom_hooks = [dict(type='InputCheckHook')]
+custom_hooks = [
+    dict(type='InputCheckHook'),
+    dict(type='SyncBuffersHook')  # ranks validate with the same statistics
+]
 vis_backends = [dict(type='LocalVisBackend')]
 visualizer = dict(type='SegLocalVisualizer', vis_backends=vis_backends, name='visualizer')
-log_processor = dict(by_epoch=False)
+log_processor = dict(by_epoch=False, num_digits=6)  # norms of gradients are small
 log_level = 'INFO'
 load_from = None
 resume = False

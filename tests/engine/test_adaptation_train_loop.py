@@ -174,7 +174,7 @@ OPTIONS = {
         model=model_cfg(channels_last=True), optim_wrapper=optim_cfg(True)),
     'all': dict(
         augment=RANDOM['augment'], **EMA, compile=dict(backend='aot_eager'),
-        model=dict(RANDOM['model'], channels_last=True),
+        model=dict(RANDOM['model'], channels_last=True, batch_statistics='per_domain'),
         optim_wrapper=dict(optim_cfg(True, accumulative_counts=2, clip_grad=dict(max_norm=1.)),
                            type='AmpOptimWrapper')),
 }
@@ -268,6 +268,14 @@ def test_only_the_endless_sampler_will_do(trees, tmp_path):
 def test_an_adapting_model_asks_for_a_target(trees, tmp_path):
     with pytest.raises(InputError, match='set target_dataloader'):
         train(runner_cfg(trees, tmp_path, 1, target_dataloader=None))
+
+
+def test_a_target_for_nothing_is_refused(trees, tmp_path):
+    """No loss looks at it, and all statistics are frozen."""
+    cfg = runner_cfg(trees, tmp_path, 1, parts=(True, True))
+    cfg['model'] = model_cfg(False, False, backbone=dict(model_cfg()['backbone'], norm_eval=True))
+    with pytest.raises(InputError, match='target images would pass for nothing'):
+        train(cfg)
 
 
 def test_class_counts_must_agree(trees, tmp_path):

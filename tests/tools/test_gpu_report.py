@@ -19,7 +19,7 @@ def test_stages_run_once(tmp_path):
     assert [line.split(':')[0] for line in done.stdout.splitlines() if ' done: ' in line] == [
         'environment done', 'step_bf16 done']
     page = (tmp_path / 'report.md').read_text()
-    assert 'deeplabv2_lite0_demo' in page.splitlines()[0]
+    assert 'segformerhead_lite0_demo' in page.splitlines()[0]
     for line in ('| environment | done |', '| step_fp16 | not run |',
                  '| ablation | not asked for |', '| bf16 | '):
         assert line in page

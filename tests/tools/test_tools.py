@@ -20,8 +20,8 @@ from structseg_mmseg.demo.street_worlds import draw_worlds
 from structseg_mmseg.engine.checkpoint import load_from_local
 from tests.conftest import ROOT, write_cityscapes, write_gta, write_image
 
-CONFIG = 'configs/structseg/deeplabv2_lite0_demo.py'
-SOURCE_ONLY = 'configs/structseg/deeplabv2_lite0_demo_source-only.py'
+CONFIG = 'configs/structseg/segformerhead_lite0_demo.py'
+SOURCE_ONLY = 'configs/structseg/segformerhead_lite0_demo_source-only.py'
 
 
 @pytest.fixture(scope='module')

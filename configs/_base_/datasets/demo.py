@@ -4,8 +4,9 @@ classes = ('road', 'sidewalk', 'building', 'pole', 'traffic sign', 'vegetation',
 
 load = dict(type='LoadImageFromFile', imdecode_backend='pillow')
 labels = [dict(type='LoadAnnotations'), dict(type='MapLabelIds')]
-source_pipeline = [load, *labels, dict(type='PackSegInputs')]
-target_pipeline = [load, dict(type='PackSegInputs')]
+flip = dict(type='RandomFlip', prob=0.5)
+source_pipeline = [load, *labels, flip, dict(type='PackSegInputs')]
+target_pipeline = [load, flip, dict(type='PackSegInputs')]
 test_pipeline = [load, *labels, dict(type='PackSegInputs')]
 sampler = dict(type='InfiniteSampler', shuffle=True)
 target = dict(
@@ -14,7 +15,7 @@ target = dict(
     metainfo=dict(classes=classes))
 
 train_dataloader = dict(  # the source
-    batch_size=1,
+    batch_size=2,
     num_workers=1,
     persistent_workers=True,
     sampler=sampler,
@@ -25,7 +26,7 @@ train_dataloader = dict(  # the source
         data_prefix=dict(img_path='images', seg_map_path='labels'),
         pipeline=source_pipeline))
 target_dataloader = dict(  # no label is ever read
-    batch_size=1,
+    batch_size=2,
     num_workers=1,
     persistent_workers=True,
     sampler=sampler,

@@ -2,7 +2,7 @@ import os
 from pathlib import Path
 from typing import List, Union
 
-from mmengine.dist import master_only
+from mmengine.dist import all_reduce_params, master_only
 from mmengine.fileio import LocalBackend
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
@@ -19,6 +19,7 @@ class AtomicCheckpointHook(CheckpointHook):
     """
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
+        all_reduce_params(runner.model.buffers(), op='mean')
         if not isinstance(self.file_backend, LocalBackend):
             return super()._save_checkpoint_with_step(runner, step, meta)
         name = self.filename_tmpl.format(step)

@@ -1,3 +1,3 @@
-_base_ = 'deeplabv2_lite0_demo.py'
+_base_ = 'segformerhead_lite0_demo.py'
 model = dict(reconstructor=None, discriminator=None)
 target_dataloader = None

@@ -1,0 +1,2 @@
+_base_ = 'segformerhead_lite0_game2video.py'
+model = dict(reconstructor=None)
