@@ -153,10 +153,13 @@ def test_step_equals_sequential_procedure(ablation, mode, norms):
 
 @pytest.mark.parametrize('mode', ['target', 'per_domain'])
 @pytest.mark.parametrize('ablation', ['target-statistics', 'full'])
-def test_statistics_of_the_target_alone_or_of_each_domain(ablation, mode):
+@pytest.mark.parametrize('compile', [False, True])
+def test_statistics_of_the_target_alone_or_of_each_domain(ablation, mode, compile):
     """Three iterations at a rate of 0, against plain forward passes on one domain alone."""
     model = build(cfg=dict(normed_cfg(*ABLATIONS[ablation]), batch_statistics=mode)).train()
     naive = {domain: deepcopy(model) for domain in ('source', 'target')}
+    if compile:
+        model.train_step = torch.compile(model.train_step, backend='aot_eager')
     cfg = optim_cfg()
     for part in ('segmentor', 'reconstructor', 'discriminator'):
         cfg[part]['optimizer']['lr'] = 0

@@ -93,8 +93,13 @@ def test_compare(workplace):
     fails(run('analysis_tools/compare.py', workplace / 'demo', check=False), 'holds no test result')
 
 
-@pytest.mark.parametrize('config', [CONFIG, SOURCE_ONLY])
-def test_benchmark_step(tmp_path, config):
+@pytest.mark.parametrize('ablation', ['full', 'target-statistics', 'source-only'])
+def test_benchmark_step(tmp_path, ablation):
+    config = dict(full=CONFIG).get(ablation, SOURCE_ONLY)
+    if ablation == 'target-statistics':
+        config = tmp_path / 'config.py'
+        config.write_text(f'_base_ = {str(ROOT / CONFIG)!r}\n'
+                          'model = dict(reconstructor=None, discriminator=None)\n')
     fails(run('analysis_tools/benchmark_step.py', config, check=False), '--source WIDTHxHEIGHT')
     run('analysis_tools/benchmark_step.py', config, '--source', '65x33', '--target', '33x65',
         '--repeats', 1, '--json', tmp_path / 'figures.json')
@@ -103,8 +108,11 @@ def test_benchmark_step(tmp_path, config):
         'floor_ratio', 'naive_ratio', 'memory_ratio', 'seconds', 'peak_bytes',
         'teraflops_per_second'))
     parts = {'source pass', 'optimizers', 'rest', 'data, by one worker'}
-    if config is CONFIG:
-        parts |= {'target pass', 'discriminator, in the passes'}
+    if ablation != 'source-only':
+        parts |= {'target pass'}
+    if ablation == 'full':
+        parts |= {'discriminator, in the passes'}
+    assert ('stock_ratio' in figures) == (ablation == 'source-only')
     assert set(figures['seconds_of_parts']) == parts
     parameters = 4 * 3_000_000  # more than E alone has, in bytes
     assert figures['peak_bytes'] > 2 * parameters
