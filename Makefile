@@ -21,7 +21,7 @@ install: .venv/installed
 	touch $@
 
 test: install
-	$(PY) -m pytest -q
+	$(PY) -m pytest -q -n 2 --dist loadfile
 
 demo: install
 	$(PY) tools/dataset_converters/draw_demo.py $(DEMO) $(IMAGES)

@@ -231,7 +231,7 @@ def draw(curves, path):
 
 
 def ranks(args):
-    """How two ranks with one image each move the weights, against one rank with two images."""
+    """How two ranks with two images each move the weights, against one rank with four."""
     if torch.cuda.device_count() < 2:
         return dict(not_run='one device')
     config = 'configs/structseg/segformerhead_lite0_demo.py'
@@ -241,7 +241,7 @@ def ranks(args):
     common = ['--cfg-options', 'train_cfg.max_iters=20', 'default_hooks.checkpoint.interval=10']
     run('tools/dist_train.sh', config, 2, '--work-dir', args.out / 'two_ranks', *common, DEMO=data)
     run(sys.executable, 'tools/train.py', config, '--work-dir', args.out / 'one_rank', *common,
-        'train_dataloader.batch_size=2', 'target_dataloader.batch_size=2', DEMO=data)
+        'train_dataloader.batch_size=4', 'target_dataloader.batch_size=4', DEMO=data)
     one, two = (movements(args.out / name) for name in ('one_rank', 'two_ranks'))
     return {f'relative difference, {part}': f'{(two[part] - one[part]).norm() / move.norm():.2%}'
             for part, move in one.items()}
