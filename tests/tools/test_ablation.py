@@ -29,7 +29,7 @@ val_dataloader = dict(dataset=dict(indices=1))
 _base_ = '{folder}/segformerhead_lite0_demo.py'
 model = dict(backbone=dict(norm_eval=False))
 val_dataloader = dict(dataset=dict(indices=1))
-statistics_dataloader = {{{{_base_.target_dataloader}}}}
+statistics_dataloader = {{{{_base_.test_dataloader}}}}
 custom_hooks = [dict(type='InputCheckHook'), dict(type='EMAHook', momentum=0.5)]
 """,
     'broken': """
