@@ -5,6 +5,7 @@ import os
 import pathlib
 import random
 import signal
+import time
 
 import pytest
 from mmengine.config import Config
@@ -69,12 +70,17 @@ def assert_can_be_resumed(work_dir):
 
 def test_20_kills_change_nothing(trees, tmp_path):  # noqa: F811
     """At random moments: starting, resuming, training, writing. The last weights are the same."""
-    iterations, kept = 150, []
+    iterations, kept = 200, []
     draw = random.Random(0)
     work_dir = tmp_path / 'killed'
+    process, begin = start(cfg(trees, tmp_path / 'first', iterations)), time.monotonic()
+    while not (tmp_path / 'first/last_checkpoint').exists():
+        time.sleep(0.01)
+    until_saved = time.monotonic() - begin  # depends on what else the machine does
+    process.kill()
     for _ in range(20):
         process = start(cfg(trees, work_dir, iterations, resume=True))
-        process.join(draw.uniform(0.1, 3))
+        process.join(until_saved * draw.uniform(0.05, 1.8))
         assert process.exitcode is None, 'it was over before it was killed'
         process.kill()
         process.join()
