@@ -5,7 +5,7 @@ inference uses, are made here. They are most of what separates two domains for s
 is said, not left to the order of the passes, which images they come from.
 """
 from contextlib import contextmanager
-from typing import Iterator, List
+from typing import Iterator, List, Optional, Sequence
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -15,8 +15,7 @@ MODES = ('both', 'target', 'per_domain')
 
 def live_norms(*modules: nn.Module) -> List[_BatchNorm]:
     """The layers that normalise by the batch and keep running statistics of it."""
-    return [norm for module in modules if module is not None for norm in module.modules()
-            if isinstance(norm, _BatchNorm) and norm.training and norm.track_running_stats]
+    return [norm for norm in _norms(modules) if norm.training]
 
 
 @contextmanager
@@ -82,7 +81,7 @@ class SourceStatistics(nn.Module):
             norm._buffers, layer._buffers = layer._buffers, norm._buffers
 
 
-def _norms(modules: List[nn.Module]) -> List[_BatchNorm]:
+def _norms(modules: Sequence[Optional[nn.Module]]) -> List[_BatchNorm]:
     # Looked up anew each time, as SyncBN takes the place of layers after a model is built.
-    return [norm for module in modules for norm in module.modules()
+    return [norm for module in modules if module is not None for norm in module.modules()
             if isinstance(norm, _BatchNorm) and norm.track_running_stats]

@@ -231,13 +231,14 @@ def test_log_of_the_game_and_of_the_branches(mode, accumulate):
         d = twin.discriminator(twin.decode_head.forward([x]).softmax(1))
         expected = (sign * (d - boundary) > 0).double().mean() * 100
         torch.testing.assert_close(logs[f'discriminator.acc_{domain}'].double(), expected)
-        seg = twin.loss_adv.target_loss(d) if domain == 'target' else 0
-        if domain == 'source':
+        if domain == 'target':
+            seg = twin.loss_adv.target_loss(d)
+        else:
             seg = twin.decode_head.loss([x], images['source']['data_samples'], None)['loss_ce']
             if mode == 'minimax':
                 seg = seg + twin.loss_adv.source_loss(d)
         rec = twin._reconstruction_loss([x], images[domain]['inputs'])
-        for branch, loss, factor in (('seg', seg, 1), ('rec', rec, 1)):
+        for branch, loss in (('seg', seg), ('rec', rec)):
             norm = torch.autograd.grad(loss, x, retain_graph=True)[0].norm()
             # _reconstruction_loss has halved it already.
             norm = norm / 2 if branch == 'seg' else norm

@@ -41,22 +41,21 @@ target_dataloader = dict(  # no label is ever read
         **target,
         data_prefix=dict(img_path='leftImg8bit/train'),
         pipeline=target_pipeline))
-# Choices are made on the labels of the training images (dev), which only this evaluation reads; the
-# sequence that no training sees is for the final test.
-val_dataloader = dict(
+evaluation = dict(
     batch_size=1,
     num_workers=1,
     persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
+    sampler=dict(type='DefaultSampler', shuffle=False))
+# Choices are made on the labels of the training images (dev), which only this evaluation reads; the
+# sequence that no training sees is for the final test.
+val_dataloader = dict(
+    **evaluation,
     dataset=dict(
         **target,
         data_prefix=dict(img_path='leftImg8bit/train', seg_map_path='gtFine/train'),
         pipeline=test_pipeline))
 test_dataloader = dict(
-    batch_size=1,
-    num_workers=1,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
+    **evaluation,
     dataset=dict(
         **target,
         data_prefix=dict(img_path='leftImg8bit/val', seg_map_path='gtFine/val'),
