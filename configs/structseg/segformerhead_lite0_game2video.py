@@ -1,5 +1,5 @@
-# The full method at a size and with a head that leave adaptation something to gain. What is not the
-# paper's was chosen on the dev images: docs/results.md.
+# The full method at a size and with a head that leave adaptation something to gain. How its choices
+# were made: docs/results.md.
 _base_ = [
     '../_base_/models/structseg_segformerhead_lite0-d32.py',
     '../_base_/datasets/game2video_177x289.py', '../_base_/schedules/adaptation_adamw_600.py',

@@ -1,5 +1,5 @@
 # Ten minutes on a CPU core: AdamW learns in hundreds of iterations what SGD at the paper's rate does
-# in tens of thousands. Rates were chosen on the dev images of game2video, see docs/results.md.
+# in tens of thousands. Of the rates, only E's and S's was compared with another: docs/results.md.
 _base_ = 'adaptation_250k.py'
 optim_wrapper = dict(
     segmentor=dict(
