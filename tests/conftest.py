@@ -20,7 +20,7 @@ import structseg_mmseg  # noqa: E402,F401
 
 ROOT = Path(__file__).resolve().parents[1]
 NUM_CLASSES = 5
-# The paper's experiments and one more: which of G and D takes part. Tests that hand a model both
+# The paper's experiments and one more: which of the two terms takes part. Tests that hand a model both
 # domains test target-statistics, which has neither, in the place of source-only.
 ABLATIONS = {
     'source-only': (False, False),
@@ -49,7 +49,7 @@ class DoublePreProcessor(SegDataPreProcessor):
         return dict(inputs=torch.stack(stats), data_samples=data['data_samples'])
 
 
-def model_cfg(reconstructor: bool = True, discriminator: bool = True, **kwargs) -> dict:
+def model_cfg(reconstruction: bool = True, adversary: bool = True, **kwargs) -> dict:
     """The method on a ResNet-18 of 1/8 width at stride 8, with live batch statistics."""
     cfg = dict(
         type='AdvReconSegmentor',
@@ -62,28 +62,32 @@ def model_cfg(reconstructor: bool = True, discriminator: bool = True, **kwargs) 
         decode_head=dict(
             type='DeepLabV2Head', in_channels=64, dilations=(1, 2), num_classes=NUM_CLASSES,
             align_corners=True, loss_decode=dict(type='CrossEntropyLoss', avg_non_ignore=True)),
-        reconstructor=dict(
-            type='ReconstructionDecoder', in_channels=64, stride=8, channels=16, num_blocks=1)
-        if reconstructor else None,
-        discriminator=dict(type='ASPPDiscriminator', channels=4) if discriminator else None,
         # Large weights, so that no term hides below the tolerance of a test.
-        loss_rec=dict(type='ReconstructionLoss', loss_weight=1e-3),
-        loss_adv=dict(type='AdversarialLoss', loss_weight=0.3),
+        terms=dict(
+            reconstruction=dict(
+                type='Reconstruction',
+                decoder=dict(type='ReconstructionDecoder', in_channels=64, stride=8, channels=16,
+                             num_blocks=1),
+                loss_weight=1e-3) if reconstruction else None,
+            adversary=dict(
+                type='Adversary',
+                discriminator=dict(type='ASPPDiscriminator', channels=4),
+                loss_weight=0.3) if adversary else None),
         test_cfg=dict(mode='whole'))
     cfg.update(kwargs)
     return ConfigDict(cfg)
 
 
-def normed_cfg(reconstructor: bool = True, discriminator: bool = True) -> dict:
+def normed_cfg(reconstruction: bool = True, adversary: bool = True) -> dict:
     """``model_cfg`` with batch normalisation in S, G and D, too."""
-    cfg = model_cfg(reconstructor, discriminator)
+    cfg = model_cfg(reconstruction, adversary)
     cfg['decode_head'].update(type='FCNHead', channels=8, num_convs=1, dropout_ratio=0,
                               norm_cfg=dict(type='BN'))
     cfg['decode_head'].pop('dilations')
-    if reconstructor:
-        cfg['reconstructor'].update(norm_cfg=dict(type='BN'))
-    if discriminator:
-        cfg['discriminator'].update(type='NormedDiscriminator')
+    if reconstruction:
+        cfg['terms']['reconstruction']['decoder'].update(norm_cfg=dict(type='BN'))
+    if adversary:
+        cfg['terms']['adversary']['discriminator'].update(type='NormedDiscriminator')
     return cfg
 
 
@@ -104,8 +108,8 @@ def optim_cfg(fused: bool = False, **kwargs) -> dict:
         segmentor=dict(
             optimizer=dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=5e-4, fused=fused),
             paramwise_cfg=dict(custom_keys=dict(decode_head=dict(lr_mult=10)))),
-        reconstructor=dict(optimizer=dict(type='Adam', lr=2e-3, betas=(0.9, 0.99), fused=fused)),
-        discriminator=dict(optimizer=dict(type='Adam', lr=1e-3, betas=(0.9, 0.99), fused=fused)),
+        reconstruction=dict(optimizer=dict(type='Adam', lr=2e-3, betas=(0.9, 0.99), fused=fused)),
+        adversary=dict(optimizer=dict(type='Adam', lr=1e-3, betas=(0.9, 0.99), fused=fused)),
         **kwargs)
 
 

@@ -253,7 +253,7 @@ def movements(folder):
                    for iteration in (10, 20))
     return {part: torch.cat([(last[name] - value).flatten() for name, value in first.items()
                              if name.startswith(part) and name.endswith(('weight', 'bias'))])
-            for part in ('backbone', 'decode_head', 'reconstructor', 'discriminator')}
+            for part in ('backbone', 'decode_head', 'terms')}
 
 
 def ablation(args):

@@ -1,2 +1,2 @@
 _base_ = 'deeplabv2_r101_gta2cs.py'
-model = dict(discriminator=None)
+model = dict(terms=dict(adversary=None))

@@ -1,3 +1,3 @@
 _base_ = 'deeplabv2_r101_gta2cs.py'
-model = dict(reconstructor=None, discriminator=None)
+model = dict(terms=dict(reconstruction=None, adversary=None))
 target_dataloader = None

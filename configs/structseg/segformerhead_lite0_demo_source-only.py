@@ -1,3 +1,3 @@
 _base_ = 'segformerhead_lite0_demo.py'
-model = dict(reconstructor=None, discriminator=None)
+model = dict(terms=dict(reconstruction=None, adversary=None))
 target_dataloader = None

@@ -9,6 +9,5 @@ model = dict(
     decode_head=dict(num_classes=9),
     # At the paper's 1e-5 and 1e-3 the reconstruction's gradient at E is a quarter of the
     # segmentation's and the game's a thousandth. Here they are a twentieth each.
-    loss_rec=dict(loss_weight=1e-6),
-    loss_adv=dict(loss_weight=0.1))
+    terms=dict(reconstruction=dict(loss_weight=1e-6), adversary=dict(loss_weight=0.1)))
 default_hooks = dict(checkpoint=dict(interval=100))

@@ -1,6 +1,6 @@
 # Trained on the labels of the target, which adaptation never reads: what there is to gain.
 _base_ = 'segformerhead_lite0_game2video.py'
-model = dict(reconstructor=None, discriminator=None)
+model = dict(terms=dict(reconstruction=None, adversary=None))
 target_dataloader = None
 train_dataloader = dict(
     dataset=dict(

@@ -1,5 +1,5 @@
 _base_ = 'segformerhead_lite0_game2video.py'
-model = dict(reconstructor=None, discriminator=None)
+model = dict(terms=dict(reconstruction=None, adversary=None))
 target_dataloader = None
 # It is also tested with statistics of batch normalisation re-estimated on these, without labels.
 statistics_dataloader = dict(

@@ -10,6 +10,7 @@ from typing import Any, Callable, Optional
 
 import numpy as np
 import torch
+from mmengine.logging import print_log
 from mmengine.logging.history_buffer import HistoryBuffer
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import nn
@@ -64,7 +65,35 @@ def load_from_local(filename: str, map_location: Any = None) -> dict:
     if not isinstance(checkpoint, dict):
         raise InputError(f'{filename} holds a {type(checkpoint).__name__}, no state dict: '
                          'give a checkpoint of mmengine')
+    _rename(checkpoint, filename)
     return checkpoint
+
+
+# Names of version 0.1, before terms were composed: of parameters, of optimizers.
+OLD_KEYS = {'reconstructor.': 'terms.reconstruction.decoder.',
+            'discriminator.': 'terms.adversary.discriminator.'}
+OLD_PARTS = dict(reconstructor='reconstruction', discriminator='adversary')
+
+
+def _rename(checkpoint: dict, filename: str) -> None:
+    """Bring the names of a checkpoint from before up to date, in place."""
+    renamed = 0
+    for state in (checkpoint, checkpoint.get('state_dict'), checkpoint.get('ema_state_dict')):
+        for key in list(state or ()):
+            bare = key.removeprefix('module.')
+            for old, new in OLD_KEYS.items():
+                if bare.startswith(old):
+                    prefix = key.removesuffix(bare)
+                    state[prefix + new + bare.removeprefix(old)] = state.pop(key)
+                    renamed += 1
+    if not renamed:
+        return
+    for name in ('optimizer', 'param_schedulers'):
+        if isinstance(checkpoint.get(name), dict):
+            checkpoint[name] = {OLD_PARTS.get(key, key): value
+                                for key, value in checkpoint[name].items()}
+    print_log(f'{filename} is of an earlier version: {renamed} of its keys are renamed '
+              f'({", ".join(f"{old}* to {new}*" for old, new in OLD_KEYS.items())})', 'current')
 
 
 def check_fit(model: nn.Module, checkpoint: dict, name: Optional[str] = None) -> None:
@@ -84,8 +113,10 @@ def check_fit(model: nn.Module, checkpoint: dict, name: Optional[str] = None) ->
     theirs = checkpoint.get('state_dict', checkpoint)
     theirs = {key.removeprefix('module.'): value for key, value in theirs.items()}
     ours = model.state_dict()
-    for part in AdvReconSegmentor.training_only:
-        prefix = f'{part}.'
+    # A term comes or goes as a whole, and so do all others of training_only.
+    prefixes = {'.'.join(key.split('.')[:2 if key.startswith('terms.') else 1]) + '.'
+                for key in (*ours, *theirs) if key.startswith(AdvReconSegmentor.training_only)}
+    for prefix in prefixes:
         if not all(any(key.startswith(prefix) for key in keys) for keys in (ours, theirs)):
             ours, theirs = ({key: value for key, value in keys.items()
                              if not key.startswith(prefix)} for keys in (ours, theirs))

@@ -40,7 +40,8 @@ def test_config_says_what_its_name_says(path):
         ablation = 'source-only'
         assert cfg.train_dataloader.dataset.type == 'CityscapesLabelIdsDataset'
     parts = ABLATIONS[ablation]
-    assert (cfg.model.reconstructor is not None, cfg.model.discriminator is not None) == parts
+    assert tuple(cfg.model.terms[term] is not None
+                 for term in ('reconstruction', 'adversary')) == parts
     assert (cfg.target_dataloader is not None) == (ablation != 'source-only')
     if cfg.target_dataloader is not None:
         assert 'seg_map_path' not in cfg.target_dataloader.dataset.data_prefix
@@ -60,7 +61,7 @@ def test_checkpoint_without_training_parts_fits_a_plain_encoder_decoder(path):
     cfg = load(path)
     plain = copy.deepcopy(cfg.model)
     plain.type = 'EncoderDecoder'
-    for key in ('reconstructor', 'discriminator', 'loss_rec', 'loss_adv', 'channels_last'):
+    for key in ('terms', 'channels_last'):
         plain.pop(key)
     with torch.device('meta'):
         state = {key: value for key, value in MODELS.build(cfg.model).state_dict().items()
@@ -81,8 +82,8 @@ def test_the_papers_network():
     assert count['backbone'] == 42_500_160
     assert count['decode_head'] == 4 * (2048 * 19 * 9 + 19)
     doublings = sum(a * b * 9 + b for a, b in ((512, 256), (256, 128), (128, 64)))
-    assert count['reconstructor'] == (2048 * 512 + 512) + 8 * 512 * 512 * 9 + doublings + 64 * 3 + 3
-    assert count['discriminator'] == ((19 * 9 + 1) * 128 + 4 * (128 * 9 + 1) * 128 + 512 + 1)
+    G = (2048 * 512 + 512) + 8 * 512 * 512 * 9 + doublings + 64 * 3 + 3
+    assert count['terms'] == G + ((19 * 9 + 1) * 128 + 4 * (128 * 9 + 1) * 128 + 512 + 1)
     frozen = [p for p in model.backbone.parameters() if not p.requires_grad]
     norms = [m for m in model.backbone.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     assert len(frozen) == 2 * len(norms) == 2 * 104
@@ -98,8 +99,9 @@ def test_the_papers_network():
 
 def test_the_papers_numbers():
     cfg = load(ROOT / 'configs/structseg/deeplabv2_r101_gta2cs.py')
-    assert cfg.model.loss_rec.loss_weight == 1e-5 and cfg.model.loss_adv.loss_weight == 1e-3
-    assert cfg.model.discriminator.dilations == (1, 2, 3, 4)
+    assert cfg.model.terms.reconstruction.loss_weight == 1e-5
+    assert cfg.model.terms.adversary.loss_weight == 1e-3
+    assert cfg.model.terms.adversary.discriminator.dilations == (1, 2, 3, 4)
     assert cfg.model.decode_head.align_corners
     for key, scale in (('train', (1280, 720)), ('target', (1024, 512)), ('test', (1024, 512))):
         loader = cfg[f'{key}_dataloader']

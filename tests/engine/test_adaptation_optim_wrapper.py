@@ -14,12 +14,12 @@ from tests.conftest import ABLATIONS, ROOT, model_cfg, optim_cfg
 @pytest.mark.parametrize('ablation', ABLATIONS)
 def test_each_parameter_in_one_optimizer_with_its_rate(ablation):
     """By the schedule of the paper's own config."""
-    reconstructor, discriminator = ABLATIONS[ablation]
-    model = MODELS.build(model_cfg(reconstructor, discriminator))
+    reconstruction, adversary = ABLATIONS[ablation]
+    model = MODELS.build(model_cfg(reconstruction, adversary))
     cfg = Config.fromfile(ROOT / 'configs/_base_/schedules/adaptation_250k.py')
     wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
-    assert list(wrapper.keys()) == ['segmentor', *['reconstructor'] * reconstructor,
-                                    *['discriminator'] * discriminator]
+    assert list(wrapper.keys()) == ['segmentor', *['reconstruction'] * reconstruction,
+                                    *['adversary'] * adversary]
     groups = {}
     for name, part in wrapper.items():
         assert type(part.optimizer).__name__ == ('SGD' if name == 'segmentor' else 'Adam')
@@ -32,10 +32,10 @@ def test_each_parameter_in_one_optimizer_with_its_rate(ablation):
     assert len(wrapper['segmentor'].optimizer.param_groups) == 2  # one for each rate
     for key, p in model.named_parameters():
         name, group = groups[p]
-        if key.startswith('reconstructor'):
-            assert (name, group['lr'], group['betas']) == ('reconstructor', 2.5e-4, (0.9, 0.99))
-        elif key.startswith('discriminator'):
-            assert (name, group['lr'], group['betas']) == ('discriminator', 1e-4, (0.9, 0.99))
+        if key.startswith('terms.reconstruction'):
+            assert (name, group['lr'], group['betas']) == ('reconstruction', 2.5e-4, (0.9, 0.99))
+        elif key.startswith('terms.adversary'):
+            assert (name, group['lr'], group['betas']) == ('adversary', 1e-4, (0.9, 0.99))
         else:
             rate = 2.5e-3 if key.startswith('decode_head') else 2.5e-4
             assert name == 'segmentor' and group['lr'] == pytest.approx(rate, rel=1e-12)
@@ -84,8 +84,8 @@ def test_passes_accumulate_and_an_iteration_counts_once():
 
 def test_a_part_without_an_optimizer_is_named():
     cfg = optim_cfg()
-    del cfg['discriminator']
-    with pytest.raises(InputError, match='model.discriminator has no optimizer'):
+    del cfg['adversary']
+    with pytest.raises(InputError, match='model.terms.adversary has no optimizer'):
         build_optim_wrapper(MODELS.build(model_cfg()), cfg)
     with pytest.raises(InputError, match='paramwise_cfg'):
         build_optim_wrapper(MODELS.build(model_cfg()), optim_cfg(paramwise_cfg=dict()))
@@ -108,8 +108,8 @@ def test_one_loss_scale_for_all_optimizers(monkeypatch, fused):
     plain = deepcopy(model)
     wrapper = amp_wrapper(monkeypatch, model, fused)
     plain_wrapper = build_optim_wrapper(plain, optim_cfg(fused))
-    parts = [(m.decode_head.conv_seg[0].bias, m.reconstructor.layers[0].conv.bias,
-              m.discriminator.classify.bias) for m in (model, plain)]
+    parts = [(m.decode_head.conv_seg[0].bias, m.terms['reconstruction'].decoder.layers[0].conv.bias,
+              m.terms['adversary'].discriminator.classify.bias) for m in (model, plain)]
     scales = []
     for i in range(4):
         for (a, b, c), w in zip(parts, (wrapper, plain_wrapper)):
@@ -128,8 +128,8 @@ def test_an_overflow_skips_the_optimizer_that_it_hits(monkeypatch, fused):
     model = MODELS.build(model_cfg())
     wrapper = amp_wrapper(monkeypatch, model, fused)
     bias = model.decode_head.conv_seg[0].bias
-    logit = model.discriminator.classify.bias
-    other = model.reconstructor.layers[0].conv.bias
+    logit = model.terms['adversary'].discriminator.classify.bias
+    other = model.terms['reconstruction'].decoder.layers[0].conv.bias
     start = deepcopy((bias, logit, other))
     wrapper.backward(bias.sum() + other.sum() + logit.sum() * torch.inf)
     wrapper.update()

@@ -296,7 +296,7 @@ def test_bad_files_stop_before_the_first_iteration(trees, tmp_path):
 
 class Poison(Hook):
     def before_train_iter(self, runner, batch_idx, data_batch=None):
-        runner.model.loss_rec.loss_weight = float('nan') if batch_idx == 3 else 1e-3
+        runner.model.terms['reconstruction'].loss_weight = float('nan') if batch_idx == 3 else 1e-3
 
 
 @pytest.mark.parametrize('treatment', ['stop', 'skip'])
@@ -307,7 +307,7 @@ def test_a_loss_that_is_not_finite(trees, tmp_path, treatment):
     runner = Runner.from_cfg(Config(cfg))
     runner.register_hook(Poison())
     if treatment == 'stop':
-        with pytest.raises(NonFiniteLossError, match='at iteration 4: target.loss_rec'):
+        with pytest.raises(NonFiniteLossError, match='at iteration 4: reconstruction.loss_target'):
             runner.train()
         assert not (tmp_path / 'iter_4.pth').exists()
     else:

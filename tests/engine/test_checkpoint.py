@@ -10,9 +10,10 @@ from mmengine.logging import HistoryBuffer
 from mmengine.runner.checkpoint import CheckpointLoader, load_checkpoint
 from mmseg.registry import MODELS
 
-from structseg_mmseg.engine.checkpoint import check_fit
+from structseg_mmseg.engine.checkpoint import SAFE_TYPES, check_fit
 from structseg_mmseg.errors import InputError
-from tests.conftest import model_cfg
+from tests.conftest import ROOT, model_cfg, write_cityscapes, write_gta
+from tests.engine.test_adaptation_train_loop import runner_cfg, train
 
 
 class Exploit:
@@ -90,7 +91,8 @@ def test_a_fitting_checkpoint_with_or_without_training_parts():
 @pytest.mark.parametrize('change,message', [
     (lambda s: s.pop('backbone.conv1.weight'), 'lacks 1 keys, e.g. backbone.conv1.weight'),
     (lambda s: s.update(extra=torch.ones(1)), 'has unknown 1 keys, e.g. extra'),
-    (lambda s: s.pop('discriminator.conv.conv.bias'), 'lacks 1 keys, e.g. discriminator.conv'),
+    (lambda s: s.pop('terms.adversary.discriminator.conv.conv.bias'),
+     'lacks 1 keys, e.g. terms.adversary.discriminator.conv'),
     (lambda s: s.update({'decode_head.conv_seg.0.bias': torch.ones(7)}), 'has other shapes for 1'),
 ])
 def test_another_models_checkpoint_is_refused(change, message):
@@ -121,3 +123,46 @@ def test_getattr_reaches_nothing_else(tmp_path):
     torch.save(dict(x=Getattr()), tmp_path / 'x.pth')
     with pytest.raises(InputError, match='getattr of'):
         CheckpointLoader.load_checkpoint(str(tmp_path / 'x.pth'))
+
+
+def tiny_cfg() -> dict:
+    """The model that tests/data/before_terms.pth was trained with, two iterations."""
+    cfg = model_cfg()
+    cfg['backbone'].update(base_channels=1, stem_channels=1)
+    cfg['decode_head'].update(in_channels=8)
+    cfg['terms']['reconstruction']['decoder'].update(in_channels=8, channels=8)
+    return cfg
+
+
+def test_a_checkpoint_from_before_the_terms_loads_and_resumes(tmp_path, monkeypatch):
+    """Written by version 0.1, whose model had a reconstructor and a discriminator."""
+    path = str(ROOT / 'tests/data/before_terms.pth')
+    with torch.serialization.safe_globals(SAFE_TYPES):
+        raw = torch.load(path)
+    said = []
+    monkeypatch.setattr('structseg_mmseg.engine.checkpoint.print_log',
+                        lambda text, logger: said.append(text))
+    checkpoint = CheckpointLoader.load_checkpoint(path)
+    number = sum(key.startswith(('reconstructor.', 'discriminator.')) for key in raw['state_dict'])
+    assert number and len(said) == 1
+    assert f'earlier version: {number} of its keys are renamed' in said[0]
+    model = MODELS.build(tiny_cfg())
+    check_fit(model, checkpoint, path)
+    model.load_state_dict(checkpoint['state_dict'])
+    assert torch.equal(model.terms['adversary'].discriminator.classify.bias,
+                       raw['state_dict']['discriminator.classify.bias'])
+    assert torch.equal(model.terms['reconstruction'].decoder.layers[0].conv.bias,
+                       raw['state_dict']['reconstructor.layers.0.conv.bias'])
+    averaged = dict(ema_state_dict={'module.discriminator.classify.bias': torch.ones(1)},
+                    state_dict={})
+    torch.save(averaged, tmp_path / 'averaged.pth')
+    assert list(CheckpointLoader.load_checkpoint(str(tmp_path / 'averaged.pth'))[
+        'ema_state_dict']) == ['module.terms.adversary.discriminator.classify.bias']
+
+    trees = write_gta(tmp_path / 'gta', 5), write_cityscapes(tmp_path / 'cs', 3)
+    cfg = runner_cfg(trees, tmp_path / 'work', 3, model=tiny_cfg(), load_from=path, resume=True)
+    resumed, _ = train(cfg)
+    assert resumed['meta']['iter'] == 3
+    for part in ('reconstruction', 'adversary'):
+        assert {int(state['step']) for state in resumed['optimizer'][part]['state'].values()} == {3}
+        assert resumed['param_schedulers'][part][0]['last_step'] == 3

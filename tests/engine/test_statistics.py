@@ -125,8 +125,8 @@ def test_the_method_is_a_segmentor_like_others():
     """What only training runs, batch normalisation of its own included, is left alone."""
     torch.manual_seed(0)
     model = MODELS.build(model_cfg())
-    model.discriminator.add_module('norm', nn.BatchNorm2d(3))
-    model.discriminator.norm.running_mean.fill_(7)
+    model.terms['adversary'].add_module('norm', nn.BatchNorm2d(3))
+    model.terms['adversary'].norm.running_mean.fill_(7)
     before = deepcopy(model.state_dict())
     estimate_statistics(model, [batch(torch.Generator(), 33, 41, labelled=False)])
     changed = {key for key, value in model.state_dict().items()

@@ -28,10 +28,10 @@ RUNS = [(2, name) for name in CASES] + [(3, name) for name in ABLATIONS]
 
 
 def build_case(case):
-    reconstructor, discriminator = case['parts']
+    reconstruction, adversary = case['parts']
     # Batch statistics are each rank's own.
     backbone = dict(model_cfg()['backbone'], norm_eval=True, **case.get('backbone', {}))
-    return build(reconstructor=reconstructor, discriminator=discriminator, backbone=backbone,
+    return build(reconstruction=reconstruction, adversary=adversary, backbone=backbone,
                  nonfinite_loss='skip', channels_last=case.get('quick', False)).train()
 
 
@@ -54,7 +54,7 @@ def train(case, model, ranks, rank=None):
         if bad and rank is None:
             continue  # what skipping it comes to
         if rank == 1 and case['parts'][1]:
-            model.module.loss_adv.loss_weight = float('inf') if bad else 0.3
+            model.module.terms['adversary'].loss_weight = float('inf') if bad else 0.3
         shares = [slice(None)]
         if rank is not None:
             starts = [(micro * ranks + rank) * BATCH for micro in range(k)]

@@ -10,7 +10,7 @@ from mmseg.models.segmentors import EncoderDecoder
 from mmseg.registry import MODELS
 
 from structseg_mmseg.errors import InputError, NonFiniteLossError
-from structseg_mmseg.models.losses import AdversarialLoss
+from structseg_mmseg.models.terms import Adversary
 from tests.conftest import ABLATIONS, NUM_CLASSES, batch, model_cfg, normed_cfg, optim_cfg
 
 LAMBDA_REC, LAMBDA_ADV = 1e-3, 0.3  # of model_cfg
@@ -37,6 +37,14 @@ def domains(generator, size: int = 2, valid: bool = False) -> dict:
     return data
 
 
+def networks(model) -> tuple:
+    """G and D, each None where the model has not its term."""
+    reconstruction, adversary = (
+        model.terms[name] if name in model.terms else None
+        for name in ('reconstruction', 'adversary'))
+    return (reconstruction and reconstruction.decoder, adversary and adversary.discriminator)
+
+
 def sequential_step(model, optimizers, data, mode: str, max_norm: float = float('inf')) -> None:
     """One iteration, naively: a backward for each term, D's parameters frozen by hand.
 
@@ -45,7 +53,7 @@ def sequential_step(model, optimizers, data, mode: str, max_norm: float = float(
     Written from the paper and from the description of reference [14]; of the project it uses the
     networks, nothing else.
     """
-    E, S, G, D = model.backbone, model.decode_head, model.reconstructor, model.discriminator
+    E, S, (G, D) = model.backbone, model.decode_head, networks(model)
     mean = torch.tensor([104., 116., 122.]).double().view(3, 1, 1)
     std = torch.tensor([58., 57., 56.]).double().view(3, 1, 1)
     encoder = list(E.parameters())
@@ -120,21 +128,21 @@ def sequential_optimizers(model) -> list:
         [dict(params=model.backbone.parameters(), lr=0.01),
          dict(params=model.decode_head.parameters(), lr=0.1)],
         lr=0.01, momentum=0.9, weight_decay=5e-4)]
-    if model.reconstructor is not None:
-        optimizers.append(torch.optim.Adam(model.reconstructor.parameters(), 2e-3, (0.9, 0.99)))
-    if model.discriminator is not None:
-        optimizers.append(torch.optim.Adam(model.discriminator.parameters(), 1e-3, (0.9, 0.99)))
+    for network, rate in zip(networks(model), (2e-3, 1e-3)):
+        if network is not None:
+            optimizers.append(torch.optim.Adam(network.parameters(), rate, (0.9, 0.99)))
     return optimizers
 
 
 @pytest.mark.parametrize('ablation,mode', [
     ('target-statistics', None), ('feature-level', None),
-    *itertools.product(('output-level', 'full'), AdversarialLoss.modes)])
+    *itertools.product(('output-level', 'full'), Adversary.modes)])
 @pytest.mark.parametrize('norms', ['E', 'ESGD'])
 def test_step_equals_sequential_procedure(ablation, mode, norms):
     """Parameters and the running statistics of batch normalisation alike."""
     cfg = (normed_cfg if norms == 'ESGD' else model_cfg)(*ABLATIONS[ablation])
-    cfg['loss_adv'].update(mode=mode or 'non_saturating')
+    if mode is not None:
+        cfg['terms']['adversary'].update(mode=mode)
     model = build(cfg=cfg)
     naive = deepcopy(model)
     wrapper = build_optim_wrapper(model, optim_cfg())
@@ -161,7 +169,7 @@ def test_statistics_of_the_target_alone_or_of_each_domain(ablation, mode, compil
     if compile:
         model.train_step = torch.compile(model.train_step, backend='aot_eager')
     cfg = optim_cfg()
-    for part in ('segmentor', 'reconstructor', 'discriminator'):
+    for part in ('segmentor', 'reconstruction', 'adversary'):
         cfg[part]['optimizer']['lr'] = 0
     wrapper = build_optim_wrapper(model, cfg)
     generator = torch.Generator().manual_seed(0)
@@ -171,12 +179,12 @@ def test_statistics_of_the_target_alone_or_of_each_domain(ablation, mode, compil
         for domain, plain in naive.items():
             x = plain.extract_feat(plain.data_preprocessor(data[domain], True)['inputs'])
             plain.decode_head.forward(x)
-            if plain.reconstructor is not None:
-                plain.reconstructor(x)
+            if 'reconstruction' in plain.terms:
+                plain.terms['reconstruction'].decoder(x)
 
     def assert_statistics(got, expected):
         for name, value in expected.named_buffers():
-            if name.startswith(('backbone', 'decode_head', 'reconstructor')):
+            if name.startswith(('backbone', 'decode_head', 'terms.reconstruction')):
                 torch.testing.assert_close(dict(got.named_buffers())[name], value, rtol=0,
                                            atol=1e-10, msg=name)
 
@@ -202,25 +210,28 @@ def test_statistics_of_the_source_must_be_there_to_be_used():
 
 def test_the_pass_for_statistics_leaves_no_graph():
     """One forward, no loss, no gradient; and only where there is something to gain by it."""
-    model = build(reconstructor=False, discriminator=False, double=False).train()
+    model = build(reconstruction=False, adversary=False, double=False).train()
     image = torch.randn(2, 3, 28, 44)
     model.decode_head.forward = None  # S has no such layer here
     saved = []
     with torch.autograd.graph.saved_tensors_hooks(saved.append, lambda x: x):
-        assert model.target_loss(image) == ({}, None)
+        assert model.target_loss(image) == ({}, {})
     assert not saved
     assert model.takes_statistics and model.training
     assert not build(cfg=dict(model_cfg(), backbone=dict(
         model_cfg()['backbone'], norm_eval=True))).takes_statistics
 
 
-@pytest.mark.parametrize('mode', AdversarialLoss.modes)
+@pytest.mark.parametrize('mode', Adversary.modes)
 @pytest.mark.parametrize('accumulate', [1, 2])
 def test_log_of_the_game_and_of_the_branches(mode, accumulate):
     """D's accuracy, and the norms of each branch's gradient at E's features, by autograd.grad."""
-    model = build(backbone=dict(model_cfg()['backbone'], norm_eval=True), loss_adv=dict(
-        type='AdversarialLoss', mode=mode, loss_weight=LAMBDA_ADV)).train()
+    cfg = model_cfg(backbone=dict(model_cfg()['backbone'], norm_eval=True))
+    cfg['terms']['adversary'].update(mode=mode)
+    model = build(cfg=cfg).train()
     twin = deepcopy(model)
+    G, _ = networks(twin)
+    adversary = twin.terms['adversary']
     data = domains(torch.Generator().manual_seed(0))
     logs = model.train_step(deepcopy(data), build_optim_wrapper(
         model, optim_cfg(accumulative_counts=accumulate)))
@@ -228,35 +239,38 @@ def test_log_of_the_game_and_of_the_branches(mode, accumulate):
     images = {domain: twin.data_preprocessor(part, True) for domain, part in data.items()}
     for domain, sign in (('source', 1), ('target', -1)):
         x, = twin.extract_feat(images[domain]['inputs'])
-        d = twin.discriminator(twin.decode_head.forward([x]).softmax(1))
+        d = adversary.discriminator(twin.decode_head.forward([x]).softmax(1))
         expected = (sign * (d - boundary) > 0).double().mean() * 100
-        torch.testing.assert_close(logs[f'discriminator.acc_{domain}'].double(), expected)
+        torch.testing.assert_close(logs[f'adversary.acc_{domain}'].double(), expected)
         if domain == 'target':
-            seg = twin.loss_adv.target_loss(d)
+            seg = adversary.target_game(d)
         else:
             seg = twin.decode_head.loss([x], images['source']['data_samples'], None)['loss_ce']
             if mode == 'minimax':
-                seg = seg + twin.loss_adv.source_loss(d)
-        rec = twin._reconstruction_loss([x], images[domain]['inputs'])
+                seg = seg + adversary.source_game(d)
+        height, width = images[domain]['inputs'].shape[2:]
+        raw = torch.stack(data[domain]['inputs']).double() / 127.5 - 1
+        rec = LAMBDA_REC * (G([x])[..., :height, :width] - raw).abs().sum() / 2
         for branch, loss in (('seg', seg), ('rec', rec)):
-            norm = torch.autograd.grad(loss, x, retain_graph=True)[0].norm()
-            # _reconstruction_loss has halved it already.
-            norm = norm / 2 if branch == 'seg' else norm
+            norm = torch.autograd.grad(loss, x, retain_graph=True)[0].norm() / 2  # of the mean
             torch.testing.assert_close(logs[f'{domain}.grad_norm_{branch}'].double(), norm,
                                        rtol=1e-6, atol=0)
 
 
 def test_discriminator_may_see_logits_at_the_images_size():
     """As in [14]: resized before the softmax."""
-    model = build(discriminator_input='image').train()
+    cfg = model_cfg()
+    cfg['terms']['adversary'].update(size='image')
+    model = build(cfg=cfg).train()
     image = torch.randn(2, 3, 28, 44).double()
-    losses, softmax = model.target_loss(image)
+    losses, kept = model.target_loss(image)
     logits = model.decode_head.forward(model.extract_feat(image))
     expected = F.interpolate(logits, (28, 44), mode='bilinear', align_corners=True).softmax(1)
-    torch.testing.assert_close(softmax, expected.detach(), rtol=0, atol=1e-10)
-    d = model.discriminator(expected)
+    torch.testing.assert_close(kept['adversary'], expected.detach(), rtol=0, atol=1e-10)
+    d = networks(model)[1](expected)
     assert d.shape[2:] == (28, 44)
-    torch.testing.assert_close(losses['target.loss_adv'], LAMBDA_ADV * -d.sigmoid().log().mean())
+    torch.testing.assert_close(losses['adversary.loss_target'],
+                               LAMBDA_ADV * -d.sigmoid().log().mean())
 
 
 def grads(model) -> dict:
@@ -269,30 +283,30 @@ def test_discriminator_learns_only_from_its_own_loss():
     model = build()
     data = domains(torch.Generator().manual_seed(0))
     target = model.data_preprocessor(data['target'], True)
-    losses, softmax = model.target_loss(target['inputs'])
-    assert not softmax.requires_grad
-    losses['target.loss_adv'].backward()
+    losses, kept = model.target_loss(target['inputs'])
+    assert not kept['adversary'].requires_grad
+    losses['adversary.loss_target'].backward()
     got = grads(model)
-    assert all(got[n] is None for n in got if n.startswith(('discriminator', 'reconstructor')))
+    assert all(got[n] is None for n in got if n.startswith('terms'))
     assert all(got[n].abs().sum() > 0 for n in got if n.startswith('decode_head'))
     model.zero_grad()
     source = model.data_preprocessor(data['source'], True)
-    model.loss(**source, target_softmax=softmax)['discriminator.loss'].backward()
+    model.loss(**source, kept=kept)['adversary.loss_discriminator'].backward()
     got = grads(model)
-    assert all((got[n] is not None) == n.startswith('discriminator') for n in got)
+    assert all((got[n] is not None) == n.startswith('terms.adversary') for n in got)
 
 
 def test_encoder_gets_the_mean_over_branches():
     """Two branches, half of each one's gradient; S and G get their gradients whole."""
-    model = build(reconstructor=True, discriminator=False)
-    alone = build(reconstructor=False, discriminator=False)
+    model = build(reconstruction=True, adversary=False)
+    alone = build(reconstruction=False, adversary=False)
     alone.load_state_dict(model.state_dict(), strict=False)
     data = domains(torch.Generator().manual_seed(0))
     source = model.data_preprocessor(data['source'], True)
-    losses = model.loss(**source)
+    losses = model.loss(**source, kept=dict(reconstruction=None))
     losses['decode.loss_ce'].backward(retain_graph=True)
     segmentation = grads(model)
-    losses['source.loss_rec'].backward()
+    losses['reconstruction.loss_source'].backward()
     both = grads(model)
     alone.loss(**source)['decode.loss_ce'].backward()
     for name, whole in grads(alone).items():
@@ -302,10 +316,9 @@ def test_encoder_gets_the_mean_over_branches():
 
 
 def test_without_parts_it_trains_as_encoder_decoder():
-    model = build(reconstructor=False, discriminator=False, double=False)
+    model = build(reconstruction=False, adversary=False, double=False)
     cfg = model_cfg(False, False, type='EncoderDecoder')
-    for key in ('reconstructor', 'discriminator', 'loss_rec', 'loss_adv'):
-        cfg.pop(key)
+    cfg.pop('terms')
     stock = MODELS.build(cfg)
     stock.load_state_dict(model.state_dict(), strict=True)
     stock_wrapper = build_optim_wrapper(
@@ -325,8 +338,7 @@ def test_without_parts_it_trains_as_encoder_decoder():
 def test_inference_is_encoder_decoders_and_runs_neither_g_nor_d():
     model = build(double=False).eval()
     cfg = model_cfg(type='EncoderDecoder')
-    for key in ('reconstructor', 'discriminator', 'loss_rec', 'loss_adv'):
-        cfg.pop(key)
+    cfg.pop('terms')
     stock = MODELS.build(cfg).eval()
     stock.load_state_dict({k: v for k, v in model.state_dict().items()
                            if not k.startswith(model.training_only)}, strict=True)
@@ -334,8 +346,8 @@ def test_inference_is_encoder_decoders_and_runs_neither_g_nor_d():
     def never(*_):
         raise AssertionError('a training-only part ran')
 
-    model.reconstructor.register_forward_pre_hook(never)
-    model.discriminator.register_forward_pre_hook(never)
+    for network in networks(model):
+        network.register_forward_pre_hook(never)
     data = batch(torch.Generator().manual_seed(0), 36, 52, labelled=True)
     with torch.no_grad():
         got, expected = (m.test_step(deepcopy(data)) for m in (model, stock))
@@ -407,8 +419,8 @@ def test_works_with_mmsegs_heads(head):
             model.train_step(data, wrapper)
         return
     logs = model.train_step(data, wrapper)
-    assert {'discriminator.loss', 'target.loss_adv', 'source.loss_rec', 'target.loss_rec',
-            'loss'} <= logs.keys()
+    assert {'adversary.loss_discriminator', 'adversary.loss_target', 'reconstruction.loss_source',
+            'reconstruction.loss_target', 'loss'} <= logs.keys()
     assert all(torch.isfinite(value).all() for value in logs.values())
     parts = sum(value for key, value in logs.items() if 'loss' in key and key != 'loss')
     torch.testing.assert_close(logs['loss'], parts)
@@ -422,18 +434,18 @@ def test_works_with_mmsegs_heads(head):
 def test_works_with_mmsegs_backbones(backbone, channels, stride):
     cfg = model_cfg(backbone=backbone)
     cfg['decode_head'].update(in_channels=channels)
-    cfg['reconstructor'].update(in_channels=channels, stride=stride, channels=32)
+    cfg['terms']['reconstruction']['decoder'].update(in_channels=channels, stride=stride, channels=32)
     model = MODELS.build(cfg)
     generator = torch.Generator().manual_seed(0)
     data = dict(source=batch(generator, 64, 96, True), target=batch(generator, 64, 64, False))
     assert torch.isfinite(model.train_step(data, build_optim_wrapper(model, optim_cfg()))['loss'])
 
 
-def test_wrong_stride_of_the_reconstructor_is_named():
+def test_wrong_stride_of_the_decoder_is_named():
     cfg = model_cfg()
-    cfg['reconstructor'].update(stride=4)
+    cfg['terms']['reconstruction']['decoder'].update(stride=4)
     model = MODELS.build(cfg)
-    with pytest.raises(InputError, match='reconstructor.stride'):
+    with pytest.raises(InputError, match='decoder.stride'):
         model.train_step(domains(torch.Generator().manual_seed(0)),
                          build_optim_wrapper(model, optim_cfg()))
 
@@ -442,16 +454,16 @@ def test_wrong_stride_of_the_reconstructor_is_named():
 @pytest.mark.parametrize('ablation', ABLATIONS)
 def test_a_loss_that_is_not_finite_stops_the_run(ablation, value):
     """Before any parameter takes it up, and says which loss of which domain it was."""
-    reconstructor, discriminator = ABLATIONS[ablation]
-    model = build(reconstructor=reconstructor, discriminator=discriminator)
+    reconstruction, adversary = ABLATIONS[ablation]
+    model = build(reconstruction=reconstruction, adversary=adversary)
     wrapper = build_optim_wrapper(model, optim_cfg())
     start = deepcopy(model.state_dict())
-    if discriminator:
-        model.loss_adv.loss_weight = value
-        names = ['target.loss_adv in the pass on the target']
-    elif reconstructor:
-        model.loss_rec.loss_weight = value
-        names = [f'{domain}.loss_rec in the pass on the {domain}'
+    if adversary:
+        model.terms['adversary'].loss_weight = value
+        names = ['adversary.loss_target in the pass on the target']
+    elif reconstruction:
+        model.terms['reconstruction'].loss_weight = value
+        names = [f'reconstruction.loss_{domain} in the pass on the {domain}'
                  for domain in ('target', 'source')]
     else:
         model.decode_head.loss_decode.loss_weight = value
@@ -475,7 +487,7 @@ def test_a_skipped_step_leaves_no_trace(accumulate):
     for iteration in range(6):
         data = domains(generator)
         bad = iteration == 3
-        model.loss_adv.loss_weight = float('nan') if bad else LAMBDA_ADV
+        model.terms['adversary'].loss_weight = float('nan') if bad else LAMBDA_ADV
         logs = model.train_step(deepcopy(data), wrapper)
         assert logs['loss'].isnan() == bad
         if iteration not in range(4 - accumulate, 4):
@@ -486,7 +498,7 @@ def test_a_skipped_step_leaves_no_trace(accumulate):
 
 def test_statistics_that_are_not_finite_forbid_to_skip():
     model = build(nonfinite_loss='skip')
-    model.loss_rec.loss_weight = float('nan')
+    model.terms['reconstruction'].loss_weight = float('nan')
     model.backbone.bn1.running_mean[0] = float('nan')
     with pytest.raises(NonFiniteLossError, match='statistics of batch normalisation'):
         model.train_step(domains(torch.Generator().manual_seed(0)),
@@ -494,7 +506,7 @@ def test_statistics_that_are_not_finite_forbid_to_skip():
 
 
 @pytest.mark.parametrize('key,choices', [
-    ('nonfinite_loss', "'stop' or 'skip'"), ('discriminator_input', "'logits' or 'image'"),
+    ('nonfinite_loss', "'stop' or 'skip'"),
     ('batch_statistics', "'both' or 'target' or 'per_domain'")])
 def test_unknown_choices_are_named(key, choices):
     with pytest.raises(InputError, match=f"model.{key} is 'other': choose {choices}"):

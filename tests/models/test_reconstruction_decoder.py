@@ -46,7 +46,7 @@ def test_features_lie_where_the_encoder_found_them():
 
 
 def test_stride_must_be_a_power_of_two():
-    with pytest.raises(InputError, match='reconstructor.stride is 12'):
+    with pytest.raises(InputError, match='decoder.stride is 12'):
         ReconstructionDecoder(4, 12)
-    with pytest.raises(InputError, match='reconstructor.channels'):
+    with pytest.raises(InputError, match='decoder.channels'):
         ReconstructionDecoder(4, 32, channels=16)

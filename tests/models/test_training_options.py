@@ -11,12 +11,11 @@ import torch
 from mmengine.optim import build_optim_wrapper
 from mmseg.registry import MODELS
 
-from structseg_mmseg.engine.optim import AdaptationOptimWrapperConstructor
 from tests.conftest import batch, model_cfg, optim_cfg
 from tests.models.test_adv_recon_segmentor import (build, domains, sequential_optimizers,
                                                    sequential_step)
 
-PARTS = AdaptationOptimWrapperConstructor.parts
+PARTS = ('segmentor', 'reconstruction', 'adversary')
 EXACT = [  # accumulate, clip, recompute, compile, quick (what the configs choose for speed)
     *itertools.product((1, 2), (False, True), (False, True), (False, ), (False, )),
     (1, False, False, True, False), (1, False, False, False, True), (2, True, True, True, True)
@@ -112,11 +111,11 @@ def test_clipping_is_each_optimizers_own():
     for p in model.parameters():
         p.grad = torch.ones_like(p)
     count = sum(p.numel() for name, p in model.named_parameters()
-                if not name.startswith(PARTS[1:]))
+                if not name.startswith('terms.'))
     for part in wrapper.values():
         part.step()
     for name, p in model.named_parameters():
-        expected = 0.25 if name.startswith(PARTS[1:]) else 3 / count**0.5
+        expected = 0.25 if name.startswith('terms.') else 3 / count**0.5
         torch.testing.assert_close(p.grad, torch.full_like(p, expected), rtol=1e-4, atol=0)
     norm = wrapper['segmentor'].message_hub.get_scalar('train/segmentor.grad_norm').current()
     assert norm == pytest.approx(count**0.5, rel=1e-4)
@@ -144,9 +143,11 @@ def updates(device, precision, accumulate, clip, recompute, compile, quick, iter
         logs = model.train_step(dict(source=batch(generator, 36, 52, labelled=True),
                                      target=batch(generator, 28, 44, labelled=False)), wrapper)
         assert all(value.isfinite() for value in logs.values())
-    moved = {part: [] for part in ('backbone', 'decode_head', 'reconstructor', 'discriminator')}
+    moved = {part: [] for part in ('backbone', 'decode_head', 'terms.reconstruction',
+                                   'terms.adversary')}
     for name, p in model.named_parameters():
-        moved[name.split('.')[0]].append((p.detach() - start[name]).flatten())
+        part, = (part for part in moved if name.startswith(part))
+        moved[part].append((p.detach() - start[name]).flatten())
     return {part: torch.cat(values).cpu() for part, values in moved.items()}
 
 

@@ -63,8 +63,8 @@ def test_curves_of_losses(tmp_path, monkeypatch):
         config=ROOT / CONFIG, source=(130, 66), target=(66, 130), out=tmp_path))
     assert (tmp_path / 'losses.png').stat().st_size > 0
     assert set(result['curves']['bf16']) == {
-        'loss', 'decode.loss_ce', 'decode.loss_lovasz', 'discriminator.loss', 'source.loss_rec',
-        'target.loss_rec', 'target.loss_adv'}
+        'loss', 'decode.loss_ce', 'decode.loss_lovasz', 'adversary.loss_discriminator',
+        'adversary.loss_target', 'reconstruction.loss_source', 'reconstruction.loss_target'}
     differences = {name: row['loss'] for name, row in result['differences'].items()}
     assert differences['float32']['max'] == 0 and differences['float32 again']['max'] < 0.01
     assert 0 < differences['bf16']['mean'] < differences['bf16']['max'] < 0.1

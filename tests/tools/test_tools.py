@@ -65,7 +65,7 @@ def fails(done, *words):
 def test_train_and_test(workplace):
     checkpoint = load_from_local(str(workplace / 'full/iter_2.pth'))
     assert checkpoint['meta']['iter'] == 2
-    assert set(checkpoint['optimizer']) == {'segmentor', 'reconstructor', 'discriminator'}
+    assert set(checkpoint['optimizer']) == {'segmentor', 'reconstruction', 'adversary'}
     done = run('test.py', CONFIG, workplace / 'full/iter_2.pth', '--work-dir', workplace / 'again',
                '--show-dir', workplace / 'pictures', data=workplace)
     for word in ('mIoU: ', 'traffic sign', 'IoU.road'):
@@ -99,7 +99,7 @@ def test_benchmark_step(tmp_path, ablation):
     if ablation == 'target-statistics':
         config = tmp_path / 'config.py'
         config.write_text(f'_base_ = {str(ROOT / CONFIG)!r}\n'
-                          'model = dict(reconstructor=None, discriminator=None)\n')
+                          'model = dict(terms=dict(reconstruction=None, adversary=None))\n')
     fails(run('analysis_tools/benchmark_step.py', config, check=False), '--source WIDTHxHEIGHT')
     run('analysis_tools/benchmark_step.py', config, '--source', '65x33', '--target', '33x65',
         '--repeats', 1, '--json', tmp_path / 'figures.json')
@@ -111,7 +111,7 @@ def test_benchmark_step(tmp_path, ablation):
     if ablation != 'source-only':
         parts |= {'target pass'}
     if ablation == 'full':
-        parts |= {'discriminator, in the passes'}
+        parts |= {'adversary.discriminator, in the passes', 'reconstruction.decoder, in the passes'}
     assert ('stock_ratio' in figures) == (ablation == 'source-only')
     assert set(figures['seconds_of_parts']) == parts
     parameters = 4 * 3_000_000  # more than E alone has, in bytes
@@ -199,7 +199,7 @@ def bad_data_root(root):
 
 
 def unknown_component(root):
-    return train(root, CONFIG, 'bad', 'model.discriminator.type=PatchGAN', check=False)
+    return train(root, CONFIG, 'bad', 'model.terms.adversary.discriminator.type=PatchGAN', check=False)
 
 
 def class_count(root):

@@ -6,10 +6,11 @@
 On random images of the config's sizes (or of those given), on the GPU if there is one, it measures
 
 * ours: ``train_step`` of the config's model with its optimizers;
-* the floor: E, S, G and D forward and backward as many times as the method needs them, bare: no
-  preprocessing, loss, softmax or optimizer;
-* the naive procedure of public code: predictions of both domains upsampled to the image before
-  softmax and D, three separate passes through D, every loss read by the host;
+* the floor: every network, E, the heads and the terms' own, forward and backward as often as an
+  iteration calls it and on what it is given there, bare: no preprocessing, loss, softmax or
+  optimizer;
+* the sequential procedure of public code, with the same networks where the config has them: a
+  backward pass of its own for each loss, every loss read by the host;
 * stock, for a source-only config: mmseg's ``EncoderDecoder``.
 
 They take turns in one process; times and ratios are medians. Memory is the allocator's peak,
@@ -18,12 +19,12 @@ the two passes alone. With ``compile=True`` it is ours that is compiled; its par
 alone are not.
 """
 import argparse
+import inspect
 import json
 import statistics
 import time
 
 import torch
-import torch.nn.functional as F
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
 from mmengine.optim import build_optim_wrapper
@@ -35,7 +36,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from structseg_mmseg.engine.optim import AdaptationOptimWrapperConstructor
 from structseg_mmseg.errors import InputError, one_sentence_errors
-from structseg_mmseg.models.batch_statistics import live_norms
+from structseg_mmseg.models.segmentors import AdvReconSegmentor
+from structseg_mmseg.models.terms import frozen
 
 
 def parse_args():
@@ -85,119 +87,74 @@ class Bench:
 
     def build_stock(self, cfg):
         """mmseg's own EncoderDecoder, for a source-only config."""
-        model = {key: value for key, value in cfg.model.items() if key not in (
-            'reconstructor', 'discriminator', 'loss_rec', 'loss_adv', 'discriminator_input',
-            'batch_statistics', 'nonfinite_loss', 'channels_last')}
+        own = inspect.signature(AdvReconSegmentor).parameters
+        model = {key: value for key, value in cfg.model.items() if key not in own}
         self.stock_model = MODELS.build(dict(model, type='EncoderDecoder')).to(self.device).train()
-        options = dict(cfg.optim_wrapper, **cfg.optim_wrapper.segmentor)
-        for key in ('constructor', *AdaptationOptimWrapperConstructor.parts):
-            options.pop(key, None)
+        constructor = AdaptationOptimWrapperConstructor(cfg.optim_wrapper)
+        options = {**constructor.common, **constructor.parts['segmentor']}
+        options.pop('constructor', None)
         self.stock_wrapper = build_optim_wrapper(self.stock_model, options)
 
     def stock(self):
         self.stock_model.train_step(self.data['source'], self.stock_wrapper)
 
-    def domain_pass(self, domain):
-        """Our pass on one domain, alone."""
+    def losses_of(self, domain):
+        """Our pass on one domain, alone, without its backward; the target's comes first."""
         model = self.model
         with self.wrapper.optim_context(model):
             batch = model.data_preprocessor(self.data[domain], True)
             if domain == 'target':
-                losses, _ = model.target_loss(batch['inputs'])
+                losses, self.kept = model.target_loss(batch['inputs'])
             else:
-                has_d = model.discriminator is not None
-                losses = model.loss(
-                    **batch, target_softmax=self.softmax['target'] if has_d else None)
+                losses = model.loss(**batch, kept=self.kept)
+        return losses
+
+    def domain_pass(self, domain):
+        losses = self.losses_of(domain)
         if losses:
-            self.wrapper.backward(model.parse_losses(losses)[0])
+            self.wrapper.backward(self.model.parse_losses(losses)[0])
 
     def prepare(self):
-        """The inputs of the floor: normalised images and softmax maps."""
-        model, self.inputs, self.softmax = self.model, {}, {}
-        with torch.no_grad():
-            for domain, data in self.data.items():
-                self.inputs[domain] = model.data_preprocessor(data, True)['inputs']
-                logits = model.decode_head.forward(model.extract_feat(self.inputs[domain]))
-                self.softmax[domain] = logits.softmax(1)
+        """Record what an iteration asks of each network."""
+        model, self.calls, self.kept = self.model, [], None
+        networks = {name: getattr(model, name, None)
+                    for name in ('backbone', 'neck', 'decode_head', 'auxiliary_head')}
+        for name, term in model.terms.items():
+            networks.update({f'{name}.{child}': module for child, module in term.named_children()})
+        networks = {name: module for name, module in networks.items() if module is not None}
 
-    def forward(self, domain):
-        """What E, S, G and D give for one domain, bare."""
-        model = self.model
-        learns = domain == 'source' or model.adapts
-        with self.wrapper.optim_context(model), torch.set_grad_enabled(learns):
-            x = model.extract_feat(self.inputs[domain])
-            outputs = []
-            if domain == 'source' or model.discriminator is not None:
-                logits = model.decode_head.forward(x)
-                if domain == 'source':
-                    outputs.append(logits)
-                else:
-                    outputs.append(model._frozen_discriminator(logits, 'target'))
-            elif live_norms(model.decode_head):
-                with torch.no_grad():  # for its statistics
-                    model.decode_head.forward(x)
-            if domain == 'source' and model.discriminator is not None:
-                outputs += [model.discriminator(softmax) for softmax in self.softmax.values()]
-            if model.reconstructor is not None:
-                outputs.append(model.reconstructor(x))
-        return outputs
+        def recorded(name, module):
+            forward = module.forward
 
-    def floor(self):
-        for domain in reversed(self.data):
-            outputs = self.forward(domain)
-            if outputs:
-                backpropagate(outputs)
+            def call(x):
+                self.calls.append(Call(name, module, x))
+                return forward(x)
+            return call
+
+        for name, module in networks.items():
+            module.forward = recorded(name, module)
+        model.train_step(self.data, self.wrapper)
+        for module in networks.values():
+            del module.forward
+
+    def floor(self, *names):
+        """The recorded calls, all or those of some networks."""
+        for call in self.calls:
+            if not names or call.name in names:
+                with self.wrapper.optim_context(self.model):
+                    call.forward_and_backward()
         self.model.zero_grad()
 
     def naive(self):
-        model, domains = self.model, {}
-        E, S, G, D = model.backbone, model.decode_head, model.reconstructor, model.discriminator
-        host = []
-
-        def backward(*losses):
-            self.wrapper.backward(sum(losses))
-            host.extend(loss.item() for loss in losses)
-
-        if D is not None:
-            D.requires_grad_(False)
-        for domain, data in self.data.items():
-            batch = model.data_preprocessor(data, True)
-            inputs = batch['inputs']
-            with self.wrapper.optim_context(model):
-                x = E(inputs)
-                up = None
-                if domain == 'source' or D is not None:
-                    up = F.interpolate(S.forward(x), size=inputs.shape[2:], mode='bilinear',
-                                       align_corners=True)
-                losses = []
-                if domain == 'source':
-                    supervised = S.loss_by_feat(up, batch['data_samples'])
-                    losses += [loss for name, loss in supervised.items() if 'loss' in name]
-                elif D is not None:
-                    losses.append(1e-3 * F.softplus(-D(up.softmax(1))).mean())
-                if G is not None:
-                    losses.append(model._reconstruction_loss(x, inputs))
-            if losses:
-                backward(*losses)
-            if D is not None:
-                domains[domain] = up.detach()
-        if D is not None:
-            D.requires_grad_(True)
-        for domain, up in domains.items():
-            with self.wrapper.optim_context(model):
-                sign = -1 if domain == 'source' else 1
-                loss = F.softplus(sign * D(up.softmax(1))).mean()
-            backward(loss)
+        model = self.model
+        for domain in reversed(self.data):
+            losses = self.losses_of(domain)
+            losses = [loss for name, loss in losses.items() if 'loss' in name]
+            for loss in losses:
+                self.wrapper.backward(loss, retain_graph=loss is not losses[-1])
+                loss.item()
         self.wrapper.update()
-
-    def discriminator(self):
-        """D's share of an iteration: one pass for its input's sake, two for its own."""
-        target = self.softmax['target'].requires_grad_()
-        with self.wrapper.optim_context(self.model):
-            outputs = [self.model._frozen_discriminator(target, 'target')]
-            outputs += [self.model.discriminator(softmax.detach())
-                        for softmax in self.softmax.values()]
-        backpropagate(outputs)
+        model._grad_norms = {}
 
     def resident(self):
         """Bytes of parameters, buffers, optimizer states and such gradients as there are."""
@@ -209,8 +166,24 @@ class Bench:
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
-def backpropagate(outputs):
-    torch.autograd.backward(outputs, [torch.ones_like(output) for output in outputs])
+class Call:
+    """A call of a network in an iteration."""
+
+    def __init__(self, name, module, x):
+        self.name, self.module = name, module
+        self.learns = torch.is_grad_enabled()
+        self.frozen = not any(p.requires_grad for p in module.parameters())
+        self.several = isinstance(x, (list, tuple))
+        self.inputs = [(part.detach(), part.requires_grad) for part in (x if self.several else [x])]
+
+    def forward_and_backward(self):
+        x = [part.clone().requires_grad_(wanted and self.learns) for part, wanted in self.inputs]
+        x = x if self.several else x[0]
+        with torch.set_grad_enabled(self.learns):
+            outputs = frozen(self.module, x) if self.frozen else self.module.forward(x)
+        outputs = outputs if isinstance(outputs, (list, tuple)) else [outputs]
+        outputs = [output for output in outputs if output.requires_grad]
+        torch.autograd.backward(outputs, [torch.ones_like(output) for output in outputs])
 
 
 def images(batch, width, height, classes=None):
@@ -269,11 +242,16 @@ def split(bench):
             return result
         return call
 
-    target = 2 if model.adapts else len(bench.data) - 1  # a pass for statistics has no backward
-    names = iter([*['target pass'] * target, *['source pass'] * 2])
+    names = dict(target_loss='target pass', loss='source pass', mixed_loss='mixed pass')
     forward, backward, update = model.forward, wrapper.backward, wrapper.update
-    model.forward = lambda *args, **kwargs: timed(next(names), forward)(*args, **kwargs)
-    wrapper.backward = lambda *args, **kwargs: timed(next(names), backward)(*args, **kwargs)
+    current = []
+
+    def pass_forward(*args, mode, **kwargs):
+        current[:] = [names[mode]]
+        return timed(current[0], forward)(*args, mode=mode, **kwargs)
+
+    model.forward = pass_forward
+    wrapper.backward = lambda *args, **kwargs: timed(current[0], backward)(*args, **kwargs)
     wrapper.update = timed('optimizers', update)
     try:
         total = seconds(lambda: model.train_step(bench.data, wrapper))
@@ -346,18 +324,15 @@ def main():
     alone = bench.resident() + max(
         peak(lambda: bench.domain_pass(domain)) for domain in bench.data)
     parts = {name: statistics.median(part[name] for part in parts) for name in parts[0]}
-    if bench.model.discriminator is not None:
-        parts['discriminator, in the passes'] = statistics.median(
-            seconds(bench.discriminator) for _ in range(args.repeats))
+    for name in {call.name: None for call in bench.calls if '.' in call.name}:  # the terms' own
+        parts[f'{name}, in the passes'] = statistics.median(
+            seconds(lambda: bench.floor(name)) for _ in range(args.repeats))
     parts['data, by one worker'] = data_seconds(cfg)
     ours = times.pop('ours')
-    # Convolutions and matrix products, a backward pass as two forward ones, to be held against the
-    # device's peak.
-    flops = 0
-    for domain in bench.data:
-        with FlopCounterMode(display=False) as counter:
-            learns = bool(bench.forward(domain))
-        flops += counter.get_total_flops() * (3 if learns else 1)
+    # Convolutions and matrix products, to be held against the device's peak.
+    with FlopCounterMode(display=False) as counter:
+        bench.floor()
+    flops = counter.get_total_flops()
     result = dict(
         seconds=statistics.median(ours),
         teraflops_per_second=flops / statistics.median(ours) / 1e12,

@@ -17,10 +17,16 @@ model = dict(
         align_corners=True,
         loss_decode=dict(type='CrossEntropyLoss', avg_non_ignore=True)),
     # G and D a quarter as wide as in the paper.
-    reconstructor=dict(type='ReconstructionDecoder', in_channels=320, stride=16, channels=128),
-    discriminator=dict(type='ASPPDiscriminator', channels=32),
-    loss_rec=dict(type='ReconstructionLoss', loss_weight=1e-5),  # section 4.2
-    loss_adv=dict(type='AdversarialLoss', loss_weight=1e-3),  # section 4.2
+    terms=dict(
+        reconstruction=dict(
+            type='Reconstruction',
+            decoder=dict(
+                type='ReconstructionDecoder', in_channels=320, stride=16, channels=128),
+            loss_weight=1e-5),  # section 4.2
+        adversary=dict(
+            type='Adversary',
+            discriminator=dict(type='ASPPDiscriminator', channels=32),
+            loss_weight=1e-3)),  # section 4.2
     channels_last=True,  # quicker
     train_cfg=dict(),
     test_cfg=dict(mode='whole'))

@@ -28,23 +28,24 @@ model = dict(
         num_classes=19,  # section 4.1
         align_corners=True,  # without it 40.8 instead of 42.4, issue 11 of [14]'s code
         loss_decode=dict(type='CrossEntropyLoss', avg_non_ignore=True)),
-    # G
-    reconstructor=dict(
-        type='ReconstructionDecoder',
-        in_channels=2048,
-        stride=8,
-        channels=512,  # [8]
-        num_blocks=4),  # [8]
-    # D
-    discriminator=dict(
-        type='ASPPDiscriminator',
-        channels=128,  # [17]
-        dilations=(1, 2, 3, 4)),  # section 4.2
-    loss_rec=dict(type='ReconstructionLoss', loss_weight=1e-5),  # section 4.2
-    loss_adv=dict(
-        type='AdversarialLoss',
-        mode='non_saturating',  # as [14] trains; 'minimax' is Equation 2 to the letter
-        loss_weight=1e-3),  # section 4.2
+    terms=dict(
+        reconstruction=dict(  # Equation 1
+            type='Reconstruction',
+            decoder=dict(  # G
+                type='ReconstructionDecoder',
+                in_channels=2048,
+                stride=8,
+                channels=512,  # [8]
+                num_blocks=4),  # [8]
+            loss_weight=1e-5),  # section 4.2
+        adversary=dict(  # Equation 2
+            type='Adversary',
+            discriminator=dict(  # D
+                type='ASPPDiscriminator',
+                channels=128,  # [17]
+                dilations=(1, 2, 3, 4)),  # section 4.2
+            mode='non_saturating',  # as [14] trains; 'minimax' is Equation 2 to the letter
+            loss_weight=1e-3)),  # section 4.2
     channels_last=True,  # quicker
     train_cfg=dict(),
     test_cfg=dict(mode='whole'))

@@ -19,4 +19,4 @@ model = dict(
             dict(type='LovaszLoss', reduction='none')
         ]),
     # G starts from the features at stride 16: the last ones, at 32, lie too far from pixels.
-    reconstructor=dict(in_channels=112, in_index=2))
+    terms=dict(reconstruction=dict(decoder=dict(in_channels=112, in_index=2))))

@@ -2,8 +2,8 @@
 # start from nothing, learn faster to have a say in so short a run.
 _base_ = 'adaptation_250k.py'
 optim_wrapper = dict(
-    reconstructor=dict(optimizer=dict(lr=1e-3)),
-    discriminator=dict(optimizer=dict(lr=1e-3)))
+    reconstruction=dict(optimizer=dict(lr=1e-3)),
+    adversary=dict(optimizer=dict(lr=1e-3)))
 param_scheduler = [
     dict(type='PolyLR', power=0.9, eta_min=0, begin=0, end=2001, by_epoch=False)
 ]

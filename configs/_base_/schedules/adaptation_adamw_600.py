@@ -5,8 +5,8 @@ optim_wrapper = dict(
     segmentor=dict(
         optimizer=dict(_delete_=True, type='AdamW', lr=5e-4, weight_decay=0.01, fused=True),
         paramwise_cfg=dict(_delete_=True, custom_keys=dict(decode_head=dict(lr_mult=5)))),
-    reconstructor=dict(optimizer=dict(lr=1e-3)),
-    discriminator=dict(optimizer=dict(lr=1e-3)))
+    reconstruction=dict(optimizer=dict(lr=1e-3)),
+    adversary=dict(optimizer=dict(lr=1e-3)))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, begin=0, end=50, by_epoch=False),
     dict(type='PolyLR', power=0.9, eta_min=0, begin=0, end=601, by_epoch=False)

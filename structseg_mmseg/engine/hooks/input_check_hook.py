@@ -24,8 +24,8 @@ class InputCheckHook(Hook):
         model = _unwrapped(runner)
         loaders = getattr(runner.train_loop, 'dataloaders', dict(source=runner.train_dataloader))
         if getattr(model, 'adapts', False) and 'target' not in loaders:
-            raise InputError('model.reconstructor or model.discriminator needs target images: set '
-                             'target_dataloader, or both of them to None')
+            raise InputError(f'model.terms ({", ".join(model.terms)}) need target images: set '
+                             'target_dataloader, or each of them to None')
         if 'target' in loaders and not (model.adapts or model.takes_statistics):
             raise InputError('target images would pass for nothing, as no layer that inference runs '
                              'normalises by the batch: set target_dataloader=None')

@@ -1,6 +1,6 @@
 from contextlib import contextmanager
 from copy import deepcopy
-from typing import Iterator, Optional, Union
+from typing import Dict, Iterator, Optional, Sequence, Union
 
 import torch
 from mmengine.optim import (AmpOptimWrapper, DefaultOptimWrapperConstructor, OptimWrapper,
@@ -15,7 +15,8 @@ from structseg_mmseg.errors import InputError
 class AdaptationOptimWrapper(OptimWrapperDict):
     """Optimizers that share the backward passes of an iteration and step together at its end.
 
-    An iteration calls :meth:`backward` for each pass, then :meth:`update` once. The wrappers agree
+    An iteration calls :meth:`backward` for each pass, then :meth:`update` once; one of several
+    steps does so for each, naming the parts that step. The wrappers agree
     in type and accumulation, so the first of them speaks for all. With ``AmpOptimWrapper`` they
     share one loss scale, since E's, G's and D's gradients come out of the same backward passes; an
     optimizer whose gradients overflow skips its step, as torch does it. Each clips the gradients of
@@ -27,6 +28,7 @@ class AdaptationOptimWrapper(OptimWrapperDict):
 
     def __init__(self, **optim_wrappers: OptimWrapper) -> None:
         super().__init__(**optim_wrappers)
+        self._stepping = list(self.values())
         for part, wrapper in optim_wrappers.items():
             if wrapper.clip_grad_kwargs:
                 wrapper.grad_name = f'{part}.{wrapper.grad_name}'
@@ -39,7 +41,7 @@ class AdaptationOptimWrapper(OptimWrapperDict):
 
         def update_after_all_steps(*args) -> None:
             # Each wrapper's step ends with an update, but the scale must last for all of them.
-            if len(scaler._per_optimizer_states) == len(self):
+            if len(scaler._per_optimizer_states) == len(self._stepping):
                 update(*args)
 
         scaler.update = update_after_all_steps
@@ -67,20 +69,38 @@ class AdaptationOptimWrapper(OptimWrapperDict):
         self._first.backward(self._first.scale_loss(loss), **kwargs)
         self._first._inner_count = count  # a pass is not an iteration
 
-    def update(self, skip: bool = False) -> None:
-        """End the iteration: every optimizer steps, unless gradients still accumulate.
+    def update(self, skip: bool = False, parts: Optional[Sequence[str]] = None) -> bool:
+        """End a step: its optimizers step, unless gradients still accumulate.
 
         Args:
             skip (bool): Drop the gradients, those that accumulated before included.
+            parts (Sequence[str], optional): Whose optimizers step; all if None. The gradients of
+                the others are dropped.
+
+        Returns:
+            bool: Whether parameters were updated.
+
+        Raises:
+            InputError: If a part has no optimizer, or parts step while gradients accumulate.
         """
+        unknown = set(parts or ()) - set(self.keys())
+        if unknown:
+            raise InputError(f'model.steps names the part {min(unknown)}: choose of those with an '
+                             f'optimizer ({", ".join(self.keys())})')
+        if parts is not None and self._first._accumulative_counts > 1:
+            raise InputError('gradients cannot accumulate where model.steps names parts: set '
+                             'optim_wrapper.accumulative_counts=1')
         for wrapper in self.values():
             wrapper._inner_count += 1
-        if skip:
-            self.zero_grad()
-        elif self._first.should_update():
-            for wrapper in self.values():
-                wrapper.step()
-            self.zero_grad()
+        if skip or not self._first.should_update():
+            if skip:
+                self.zero_grad()
+            return False
+        self._stepping = [self[part] for part in (self.keys() if parts is None else parts)]
+        for wrapper in self._stepping:
+            wrapper.step()
+        self.zero_grad()
+        return True
 
     def load_state_dict(self, state_dict: dict) -> None:
         """As in ``OptimWrapperDict``, in the memory format of the parameters.
@@ -128,42 +148,35 @@ class CPUAmpOptimWrapper(AmpOptimWrapper):
 class AdaptationOptimWrapperConstructor:
     """Builds an optimizer for each part of an :class:`AdvReconSegmentor`.
 
-    The config has a key for each part, holding what ``DefaultOptimWrapperConstructor`` takes
-    (``optimizer``, ``paramwise_cfg``, ``clip_grad``); every other key goes to all wrappers:
+    Each key of the config that holds a dict with an ``optimizer`` is a part, with what
+    ``DefaultOptimWrapperConstructor`` takes (``optimizer``, ``paramwise_cfg``, ``clip_grad``);
+    every other key goes to all wrappers. A part is named after a term of the model, or holds the
+    ``modules`` that it is; ``segmentor`` is all that remains:
 
     .. code-block:: python
 
         optim_wrapper = dict(
             constructor='AdaptationOptimWrapperConstructor',
             type='OptimWrapper',
-            segmentor=dict(optimizer=dict(type='SGD', ...)),       # all but the two below
-            reconstructor=dict(optimizer=dict(type='Adam', ...)),
-            discriminator=dict(optimizer=dict(type='Adam', ...)))
+            segmentor=dict(optimizer=dict(type='SGD', ...)),
+            heads=dict(modules=['decode_head', 'auxiliary_head'], optimizer=dict(...)),
+            reconstruction=dict(optimizer=dict(type='Adam', ...)),
+            adversary=dict(optimizer=dict(type='Adam', ...)))
 
-    A part that the model lacks gets none, so an ablation changes the model alone; a part without a
-    config is an error.
+    A term that the model lacks gets none, so an ablation changes the model alone; a term with
+    parameters but no config is an error.
     """
 
-    parts = ('segmentor', 'reconstructor', 'discriminator')
-
     def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: Optional[dict] = None) -> None:
+        self.common = dict(optim_wrapper_cfg)
+        self.parts = {key: self.common.pop(key) for key, value in optim_wrapper_cfg.items()
+                      if isinstance(value, dict) and 'optimizer' in value}
         if paramwise_cfg is not None:
             raise InputError('optim_wrapper.paramwise_cfg applies to no single optimizer: move it '
                              f'into one of optim_wrapper.{", optim_wrapper.".join(self.parts)}')
-        self.common = dict(optim_wrapper_cfg)
-        self.configs = {part: self.common.pop(part, None) for part in self.parts}
 
     def __call__(self, model: nn.Module) -> AdaptationOptimWrapper:
         model = getattr(model, 'module', model)
-        segmentor = nn.Module()
-        for name, child in model.named_children():
-            if name not in self.parts:
-                segmentor.add_module(name, child)
-        modules = dict(segmentor=segmentor)
-        for part in self.parts[1:]:
-            module = getattr(model, part, None)
-            if module is not None:
-                modules[part] = module
         on_cpu = self.common.get('type') == 'AmpOptimWrapper' and not torch.cuda.is_available()
         if on_cpu and hasattr(model, 'memory_format'):
             # The backward pass of a 1x1 convolution of stride 2 on one image writes outside its
@@ -171,18 +184,40 @@ class AdaptationOptimWrapperConstructor:
             model.memory_format = torch.contiguous_format
             model.to(memory_format=model.memory_format)
         wrappers = {}
-        for part, module in modules.items():
-            if self.configs[part] is None:
-                raise InputError(f'model.{part} has no optimizer: add optim_wrapper.{part}, as in '
-                                 'configs/_base_/schedules')
+        for part, module in self._modules(model).items():
             # A copy for each, as wrappers take their configs apart.
-            config = deepcopy({**self.common, **self.configs[part]})
+            config = deepcopy({**self.common, **self.parts[part]})
+            config.pop('modules', None)
             if on_cpu:
                 config['type'] = 'CPUAmpOptimWrapper'
             wrappers[part] = DefaultOptimWrapperConstructor(
                 config, config.pop('paramwise_cfg', None))(module)
             _merge_groups(wrappers[part].optimizer)
         return AdaptationOptimWrapper(**wrappers)
+
+    def _modules(self, model: nn.Module) -> Dict[str, nn.Module]:
+        """Each part as a module whose children have the names that they have in the model."""
+        children = dict(model.named_children())
+        terms = dict(children.pop('terms', {}))
+        modules = dict(segmentor=nn.Module())
+        for part, config in self.parts.items():
+            if 'modules' in config:
+                modules[part] = nn.Module()
+                for name in config['modules']:
+                    if name not in children:
+                        raise InputError(f'optim_wrapper.{part}.modules has {name}: name children '
+                                         f'of the model ({", ".join(children)}), each once')
+                    modules[part].add_module(name, children.pop(name))
+        for name, child in children.items():
+            modules['segmentor'].add_module(name, child)
+        modules.update({name: term for name, term in terms.items()
+                        if any(True for _ in term.parameters())})
+        for part in modules:
+            if part not in self.parts:
+                raise InputError(f'model.{"" if part == "segmentor" else "terms."}{part} has no '
+                                 f'optimizer: add optim_wrapper.{part}, as in '
+                                 'configs/_base_/schedules')
+        return modules
 
 
 def _merge_groups(optimizer: Optimizer) -> None:

@@ -72,8 +72,8 @@ class ReconstructionDecoder(BaseModule):
         super().__init__(init_cfg)
         doublings = int(math.log2(stride)) if stride > 0 else 0
         if 2**doublings != stride or channels % stride:
-            raise InputError(f'reconstructor.stride is {stride}: it must be a power of two that '
-                             f'divides reconstructor.channels ({channels})')
+            raise InputError(f'decoder.stride is {stride}: it must be a power of two that '
+                             f'divides decoder.channels ({channels})')
         self.in_index = in_index
         layers = [ConvModule(in_channels, channels, 1, act_cfg=LEAKY)]
         layers += [ResidualBlock(channels, norm_cfg) for _ in range(num_blocks)]

@@ -1,57 +1,56 @@
 import logging
 from contextlib import nullcontext
-from typing import ContextManager, Dict, List, Optional, Tuple
+from typing import Any, ContextManager, Dict, List, Optional, Sequence, Tuple
 
 import torch
 import torch.nn as nn
-from mmengine.dist import all_reduce
+from mmengine.dist import all_reduce, all_reduce_params
 from mmengine.logging import MessageHub, print_log
+from mmengine.model import ModuleDict
 from mmengine.optim import OptimWrapper
 from mmseg.models.segmentors import EncoderDecoder
-from mmseg.models.utils import resize
 from mmseg.registry import MODELS
 from mmseg.utils import SampleList, add_prefix
 from torch import Tensor
-from torch.func import functional_call
 
 from structseg_mmseg.errors import InputError, NonFiniteLossError
 from structseg_mmseg.models.batch_statistics import (MODES, SourceStatistics, live_norms,
                                                      target_last)
+from structseg_mmseg.models.terms import View
 
 
 @MODELS.register_module()
 class AdvReconSegmentor(EncoderDecoder):
     r"""An ``EncoderDecoder`` whose training adapts it to a second, unlabelled domain.
 
-    It plays Equation 3: segmentation on the source, reconstruction on both domains (Equation 1),
-    and a game with a discriminator on the softmax of both (Equation 2). E of the paper is backbone
-    and neck, S the decode head, G the ``reconstructor``, D the ``discriminator``. Either of the
-    last two may be None, which gives the paper's ablations; with both None, training is
+    It learns segmentation on the source, and composes :class:`Term` s that look at the passes of
+    both domains. With the paper's two, a ``Reconstruction`` (Equation 1) and an ``Adversary``
+    (Equation 2), it plays Equation 3; E of the paper is backbone and neck, S the decode head, G the
+    reconstruction's decoder, D the adversary's discriminator. Without a term, training is
     ``EncoderDecoder``'s, and target images, if there are any, pass for the statistics of batch
     normalisation alone. Inference is ``EncoderDecoder``'s always, and the state dict is its own but
     for the prefixes of ``training_only``.
 
     One iteration backpropagates the target first, then the source, then steps every optimizer
     once. This equals the sequential procedure of reference [14] exactly, as no parameter changes
-    between the passes, and holds one domain's graph at a time: what the discriminator's loss needs
-    of the target, its softmax, is kept without a graph.
+    between the passes, and holds one domain's graph at a time: what a term needs of the target in
+    the source's pass, such as its softmax, is kept without a graph. Methods that update some parts
+    before others name their ``steps``.
 
-    Beside the losses it logs how often D is right, ``discriminator.acc_source`` and ``acc_target``
-    in percent, and how strongly each branch pulls at E: ``source.grad_norm_seg`` (segmentation),
-    ``target.grad_norm_seg`` (the game) and ``grad_norm_rec`` of both, norms of the gradients that
-    reach E's features.
+    Beside the losses it logs how strongly each branch pulls at E: ``source.grad_norm_seg``
+    (segmentation), ``target.grad_norm_seg`` (terms that share its branch, as the game does) and,
+    for instance, ``grad_norm_rec`` of both: norms of the gradients that reach E's features.
 
-    A config's ``compile=True`` compiles the two passes; what is around them stays as it is.
+    A config's ``compile=True`` compiles the passes; what is around them stays as it is.
 
     Args:
-        reconstructor (dict, optional): Config of G, e.g. a ``ReconstructionDecoder``.
-        discriminator (dict, optional): Config of D, e.g. an ``ASPPDiscriminator``. It asks for a
-            decode head whose ``forward`` gives logits, alone or before other outputs of less than
-            four dimensions.
-        loss_rec (dict): Config of Equation 1's reconstruction loss.
-        loss_adv (dict): Config of Equation 2.
-        discriminator_input (str): Whether D sees the softmax of the ``logits`` at their own stride
-            or of logits resized to the ``image``, as in [14].
+        terms (dict, optional): Configs of the terms by their names; None drops one that the config
+            inherits.
+        steps (Sequence[dict], optional): The order of updates, where it is another than one of all
+            parts after both passes. Each has ``passes`` (of ``target`` and ``source``) and may have
+            ``parts`` (the optimizers that step, by their keys in ``optim_wrapper``; all if absent),
+            ``times`` (how often, 1), ``name`` (its place in the list, for terms and log) and
+            ``when`` (a term that is asked whether it is ``ready``).
         batch_statistics (str): Which images the running statistics of batch normalisation come
             from: ``both`` domains, the target weighing more, as in [14], the ``target`` alone, or
             one set ``per_domain``; then inference uses the target's, or the source's with
@@ -64,37 +63,27 @@ class AdvReconSegmentor(EncoderDecoder):
     """
 
     # Sub-modules that only training has.
-    training_only = ('reconstructor', 'discriminator', 'source_statistics')
+    training_only = ('terms', 'source_statistics')
 
     def __init__(self,
                  *args,
-                 reconstructor: Optional[dict] = None,
-                 discriminator: Optional[dict] = None,
-                 loss_rec: dict = dict(type='ReconstructionLoss'),
-                 loss_adv: dict = dict(type='AdversarialLoss'),
-                 discriminator_input: str = 'logits',
+                 terms: Optional[Dict[str, Optional[dict]]] = None,
+                 steps: Optional[Sequence[dict]] = None,
                  batch_statistics: str = 'both',
                  nonfinite_loss: str = 'stop',
                  channels_last: bool = False,
                  **kwargs) -> None:
         super().__init__(*args, **kwargs)
         for key, value, choices in (('nonfinite_loss', nonfinite_loss, ('stop', 'skip')),
-                                    ('discriminator_input', discriminator_input,
-                                     ('logits', 'image')),
                                     ('batch_statistics', batch_statistics, MODES)):
             if value not in choices:
                 raise InputError(f'model.{key} is {value!r}: choose '
                                  f'{" or ".join(repr(choice) for choice in choices)}')
         self.nonfinite_loss = nonfinite_loss
-        self.discriminator_input = discriminator_input
-        self.reconstructor = self.discriminator = None
-        if reconstructor is not None:
-            self.reconstructor = MODELS.build(reconstructor)
-            self.loss_rec = MODELS.build(loss_rec)
-        if discriminator is not None:
-            self.discriminator = MODELS.build(
-                discriminator, default_args=dict(num_classes=self.out_channels))
-            self.loss_adv = MODELS.build(loss_adv)
+        self.terms = ModuleDict({
+            name: MODELS.build(term, default_args=dict(num_classes=self.out_channels))
+            for name, term in (terms or {}).items() if term is not None})
+        self.steps = _named(steps, self.terms)
         self.source_statistics = None
         if batch_statistics != 'both':
             self.source_statistics = SourceStatistics(
@@ -113,12 +102,21 @@ class AdvReconSegmentor(EncoderDecoder):
     @property
     def adapts(self) -> bool:
         """Whether training needs target images."""
-        return self.reconstructor is not None or self.discriminator is not None
+        return len(self.terms) > 0
+
+    @property
+    def _heads_looked_at(self) -> List[str]:
+        """The decode heads whose logits a term looks at."""
+        return [head for term in self.terms.values() for head in term.heads]
 
     @property
     def _shared_parts(self) -> List[nn.Module]:
         """What images of both domains pass with their own losses or none."""
-        parts = (self.backbone, getattr(self, 'neck', None), self.decode_head, self.reconstructor)
+        parts = [self.backbone, getattr(self, 'neck', None), self.decode_head]
+        if 'auxiliary_head' in self._heads_looked_at:
+            parts.append(self.auxiliary_head)
+        for term in self.terms.values():
+            parts += term.shared
         return [part for part in parts if part is not None]
 
     @property
@@ -135,7 +133,7 @@ class AdvReconSegmentor(EncoderDecoder):
                    data: Dict[str, dict],
                    optim_wrapper: OptimWrapper,
                    model: Optional[nn.Module] = None) -> Dict[str, Tensor]:
-        """One iteration: target pass, source pass, step.
+        """One iteration: target pass, source pass, step; or the ``steps`` of the config.
 
         Args:
             data (dict): Batches as the loaders collate them: ``source``, with labels, and, unless
@@ -151,29 +149,60 @@ class AdvReconSegmentor(EncoderDecoder):
                 skipped.
         """
         model = model or self
-        logs, target_softmax, statistics = {}, None, nullcontext()
-        if 'target' in data:
-            # The gradients of both passes are exchanged once, by the source's backward.
-            with getattr(model, 'no_sync', nullcontext)():
-                with optim_wrapper.optim_context(model), self._statistics('target'):
-                    batch = self._preprocess(data['target'])
-                    losses, target_softmax = model(batch['inputs'], mode='target_loss')
-                if losses:
-                    logs['target'] = self._backward('target', losses, optim_wrapper)
-            statistics = self._statistics('source')
-        with optim_wrapper.optim_context(model), statistics:
-            batch = self._preprocess(data['source'])
-            losses = model(**batch, mode='loss', target_softmax=target_softmax)
-        logs['source'] = self._backward('source', losses, optim_wrapper)
-        return self._finish(logs, optim_wrapper)
+        if len(self.steps) == 1:
+            return self._step(self.steps[0], data, optim_wrapper, model)
+        logs = {}
+        for step in self.steps:
+            if step['when'] is not None and not self.terms[step['when']].ready:
+                continue
+            for _ in range(step['times']):
+                log = self._step(step, data, optim_wrapper, model)
+            logs.update(add_prefix(log, step['name']))
+        logs['loss'] = sum(value for name, value in logs.items() if name.endswith('.loss'))
+        return logs
 
-    def _statistics(self, domain: str) -> ContextManager:
-        """A context for a domain's pass, where there are two: what it leaves in the statistics."""
-        if self.source_statistics is None:
-            return target_last(domain, *self._shared_parts)
-        if domain == 'source':
-            return self.source_statistics.in_use(self._shared_parts)
-        return nullcontext()
+    def _step(self, step: dict, data: Dict[str, dict], optim_wrapper: OptimWrapper,
+              model: nn.Module) -> Dict[str, Tensor]:
+        """Passes and the update that follows them."""
+        logs, kept = {}, None
+        batches = {domain: self._preprocess(data[domain]) for domain in step['passes']
+                   if domain in data}
+        # The gradients of all passes are exchanged once: by the last one's backward, the source's,
+        # which reaches all parameters, or else by hand.
+        by_hand = len(self.steps) > 1
+        alone = getattr(model, 'no_sync', nullcontext)
+
+        def take(domain: str, sync: bool = False, **kwargs) -> Any:
+            with nullcontext() if sync else alone():
+                with optim_wrapper.optim_context(model), self._statistics(domain, data, step):
+                    output = model(**kwargs, step=step['name'])
+                losses, kept = output if isinstance(output, tuple) else (output, None)
+                if losses:
+                    logs[domain] = self._backward(domain, losses, optim_wrapper)
+            return kept
+
+        if 'target' in batches:
+            kept = take('target', mode='target_loss', inputs=batches['target']['inputs'])
+        for name, term in self.terms.items():
+            mixed = term.mix(batches)
+            if mixed is not None:
+                take(name, mode='mixed_loss', term=name, **mixed)
+        if 'source' in batches:
+            take('source', sync=not by_hand, mode='loss', kept=kept, **batches['source'])
+        if by_hand:
+            all_reduce_params([p.grad for p in self.parameters() if p.grad is not None], op='mean')
+        return self._finish(logs, optim_wrapper, step['parts'])
+
+    def _statistics(self, domain: str, data: Dict[str, dict], step: dict) -> ContextManager:
+        """A context for a pass, where there are two domains: what it leaves in the statistics."""
+        if 'target' not in data or domain not in data:
+            return nullcontext()
+        if self.source_statistics is not None:
+            source = self.source_statistics.in_use(self._shared_parts)
+            return source if domain == 'source' else nullcontext()
+        if len(step['passes']) == 1:
+            return nullcontext()
+        return target_last(domain, *self._shared_parts)
 
     @torch.compiler.disable
     def _preprocess(self, data: dict) -> dict:
@@ -193,9 +222,9 @@ class AdvReconSegmentor(EncoderDecoder):
         return logs
 
     @torch.compiler.disable
-    def _finish(self, logs: Dict[str, Dict[str, Tensor]],
-                optim_wrapper: OptimWrapper) -> Dict[str, Tensor]:
-        """Step, unless a loss forbids it; the logs of both passes as one."""
+    def _finish(self, logs: Dict[str, Dict[str, Tensor]], optim_wrapper: OptimWrapper,
+                parts: Optional[Sequence[str]]) -> Dict[str, Tensor]:
+        """Update the parts, unless a loss forbids it; the logs of all passes as one."""
         nonfinite = _nonfinite(logs)
         if nonfinite:
             iteration = MessageHub.get_current_instance().get_info('iter', 0) + 1
@@ -209,27 +238,33 @@ class AdvReconSegmentor(EncoderDecoder):
                     f'{sentence}; the step cannot be skipped, as the statistics of batch '
                     'normalisation have taken it up: lower the learning rates and --resume')
             print_log(f'{sentence}; the step is skipped', 'current', logging.WARNING)
-        optim_wrapper.update(skip=bool(nonfinite))
+        if optim_wrapper.update(skip=bool(nonfinite), parts=parts):
+            for term in self.terms.values():
+                term.after_step(self)
         total = sum(log.pop('loss') for log in logs.values())
-        return {'loss': total, **logs['source'], **logs.get('target', {})}
+        return {'loss': total, **{name: value for log in reversed(list(logs.values()))
+                                  for name, value in log.items()}}
 
     def forward(self,
                 inputs: Tensor,
                 data_samples: Optional[SampleList] = None,
                 mode: str = 'tensor',
-                target_softmax: Optional[Tensor] = None):
-        """As ``EncoderDecoder.forward``, and the two passes of an iteration.
+                **kwargs):
+        """As ``EncoderDecoder.forward``, and the passes of an iteration.
 
         Args:
             inputs (Tensor): Normalised images (N, 3, H, W).
             data_samples (list[SegDataSample], optional): Their labels and meta information.
-            mode (str): ``tensor``, ``predict``, ``loss`` (the source's pass) or ``target_loss``.
-            target_softmax (Tensor, optional): With ``loss``, what ``target_loss`` gave.
+            mode (str): ``tensor``, ``predict``, ``loss`` (the source's pass), ``target_loss`` or
+                ``mixed_loss``.
+            **kwargs: What the method of that name takes.
         """
         if mode == 'target_loss':
-            return self.target_loss(inputs)
+            return self.target_loss(inputs, **kwargs)
+        if mode == 'mixed_loss':
+            return self.mixed_loss(inputs, data_samples, **kwargs)
         if mode == 'loss':
-            return self.loss(inputs, data_samples, target_softmax)
+            return self.loss(inputs, data_samples, **kwargs)
         if self.test_cfg.get('statistics') == 'source':
             if self.source_statistics is None:
                 raise InputError("model.test_cfg.statistics='source' needs statistics of the "
@@ -241,77 +276,75 @@ class AdvReconSegmentor(EncoderDecoder):
     def loss(self,
              inputs: Tensor,
              data_samples: SampleList,
-             target_softmax: Optional[Tensor] = None) -> Dict[str, Tensor]:
+             kept: Optional[Dict[str, Any]] = None,
+             step: str = '') -> Dict[str, Tensor]:
         """Losses of the source's pass.
 
         Args:
             inputs (Tensor): Normalised source images (N, 3, H, W).
             data_samples (list[SegDataSample]): Their labels.
-            target_softmax (Tensor, optional): The target's softmax (M, C, h, w), without a graph:
-                the discriminator's loss needs both domains, and only it.
+            kept (dict, optional): What :meth:`target_loss` gave to be kept, if it ran; without it
+                no term is asked.
+            step (str): The step's name.
 
         Returns:
             dict[str, Tensor]: Scalars; those with ``loss`` in their names are to be minimised.
         """
-        features = self.extract_feat(inputs)
-        x = self._branch(features, 'seg')
-        if target_softmax is None:
-            losses = self._decode_head_forward_train(x, data_samples)
+        view = View(self, 'source', inputs, data_samples, step)
+        looked_at = self._heads_looked_at if kept is not None else []
+        losses = {}
+        if 'decode_head' in looked_at:
+            losses.update(self._supervised_loss('decode_head', 'decode', view))
         else:
-            outputs, softmax = self._decode(x, inputs)
-            losses = add_prefix(self._supervised_loss(outputs, data_samples), 'decode')
-            if self.loss_adv.pulls_source:
-                losses['source.loss_adv'] = self.loss_adv.source_loss(
-                    self._frozen_discriminator(softmax, 'source'))
-            d_source = self.discriminator(softmax.detach())
-            d_target = self.discriminator(target_softmax)
-            losses['discriminator.loss'] = self.loss_adv.discriminator_loss(d_source, d_target)
-            for domain, right in zip(('source', 'target'),
-                                     self.loss_adv.accuracy(d_source, d_target)):
-                losses[f'discriminator.acc_{domain}'] = right
-        if self.with_auxiliary_head:
-            losses.update(self._auxiliary_head_forward_train(x, data_samples))
-        if self.reconstructor is not None:
-            losses['source.loss_rec'] = self._reconstruction_loss(features, inputs)
+            losses.update(self._decode_head_forward_train(view.features(), data_samples))
+        if 'auxiliary_head' in looked_at:
+            losses.update(self._supervised_loss('auxiliary_head', 'aux', view))
+        elif self.with_auxiliary_head:
+            losses.update(self._auxiliary_head_forward_train(view.features(), data_samples))
+        for name, value in (kept or {}).items():
+            losses.update(add_prefix(self.terms[name].source_loss(view, value), name))
         return losses
 
-    def target_loss(self, inputs: Tensor) -> Tuple[Dict[str, Tensor], Optional[Tensor]]:
+    def target_loss(self, inputs: Tensor, step: str = '') -> Tuple[Dict[str, Tensor], Dict]:
         """Losses of the target's pass.
 
         Args:
             inputs (Tensor): Normalised target images (N, 3, H, W).
+            step (str): The step's name.
 
         Returns:
-            tuple: The losses, none if nothing adapts, and, if there is a discriminator, what it
-            saw, a softmax (N, C, h, w) without a graph, for :meth:`loss`.
+            tuple: The losses, none if nothing adapts, and what each term keeps, without a graph,
+            for :meth:`loss`.
         """
-        losses, softmax = {}, None
+        losses, kept = {}, {}
         with nullcontext() if self.adapts else torch.no_grad():
-            features = self.extract_feat(inputs)
-        if self.reconstructor is not None:
-            losses['target.loss_rec'] = self._reconstruction_loss(features, inputs)
-        if self.discriminator is not None:
-            _, softmax = self._decode(self._branch(features, 'seg'), inputs)
-            losses['target.loss_adv'] = self.loss_adv.target_loss(
-                self._frozen_discriminator(softmax, 'target'))
-            softmax = softmax.detach()
-        elif live_norms(self.decode_head):
+            view = View(self, 'target', inputs, step=step)
+        for name, term in self.terms.items():
+            loss, kept[name] = term.target_loss(view)
+            losses.update(add_prefix(loss, name))
+        if 'decode_head' not in self._heads_looked_at and live_norms(self.decode_head):
             with torch.no_grad():
-                self.decode_head.forward(features)
-        return losses, softmax
+                view.outputs()
+        return losses, kept
+
+    def mixed_loss(self, inputs: Tensor, data_samples: Optional[SampleList], term: str,
+                   step: str = '') -> Dict[str, Tensor]:
+        """Losses of a batch that a term has mixed."""
+        view = View(self, term, inputs, data_samples, step)
+        return add_prefix(self.terms[term].mixed_loss(view), term)
 
     @torch.compiler.disable  # hooks that leave something behind
-    def _branch(self, features: List[Tensor], branch: str) -> List[Tensor]:
+    def branch(self, features: List[Tensor], branch: str) -> List[Tensor]:
         """E's features for one branch, whose gradient reaches E as its share of the mean.
 
         "The parameters of the encoding network E is updated by averaging the gradients from each
         branch" (end of section 3). The branches are segmentation (``seg``), with the adversarial
-        gradient that comes through it, and reconstruction (``rec``). The norm of what reaches E is
-        noted for the log.
+        gradient that comes through it, and what terms name. The norm of what reaches E is noted for
+        the log.
         """
         if not self.adapts:
             return features
-        branches = 1 if self.reconstructor is None else 2
+        branches = len({'seg', *(term.branch for term in self.terms.values())})
         norms = self._grad_norms.setdefault(branch, [])
 
         def average(gradient: Tensor) -> Tensor:
@@ -330,47 +363,26 @@ class AdvReconSegmentor(EncoderDecoder):
             views.append(view)
         return views
 
-    def _decode(self, x: List[Tensor], inputs: Tensor) -> Tuple[object, Tensor]:
-        """What the decode head gives, and the softmax (N, C, h, w) that the discriminator sees."""
-        outputs = self.decode_head.forward(x)
-        logits, *others = outputs if isinstance(outputs, (tuple, list)) else (outputs,)
-        if logits.dim() != 4 or any(other.dim() == 4 for other in others):
-            raise InputError(
-                f'decode_head {type(self.decode_head).__name__} gives several maps in training, so '
-                'which of them the discriminator should judge is open: set discriminator=None or '
-                'choose a head with one map of logits')
-        if self.discriminator_input == 'image':
-            logits = resize(
-                logits, inputs.shape[-2:], mode='bilinear', align_corners=self.align_corners)
-        return outputs, logits.softmax(dim=1)
-
     @torch.compiler.disable  # counts labels on the host
-    def _supervised_loss(self, outputs: object, data_samples: SampleList) -> Dict[str, Tensor]:
-        return self.decode_head.loss_by_feat(outputs, data_samples)
+    def _supervised_loss(self, head: str, prefix: str, view: View) -> Dict[str, Tensor]:
+        losses = getattr(self, head).loss_by_feat(view.outputs(head), view.data_samples)
+        return add_prefix(losses, prefix)
 
-    def _frozen_discriminator(self, softmax: Tensor, domain: str) -> Tensor:
-        """D's logits, with a gradient for its input but none for its parameters."""
-        frozen = {name: value.detach() for name, value in self.discriminator.named_parameters()}
-        # D's own loss shows it the source first; a game that pulls both domains does so, too.
-        pair = [self.discriminator] if self.loss_adv.pulls_source else []
-        with target_last(domain, *pair):
-            return functional_call(self.discriminator, frozen, (softmax,))
 
-    def _reconstruction_loss(self, features: List[Tensor], inputs: Tensor) -> Tensor:
-        """Equation 1's term for one domain: G(E(I)) against I, in [-1, 1]."""
-        x = self._branch(features, 'rec')
-        height, width = inputs.shape[-2:]
-        # The features may reach past the last row and column: see ReconstructionDecoder.
-        reconstruction = self.reconstructor(x)[..., :height, :width]
-        if reconstruction.shape != inputs.shape:
-            raise InputError(
-                f'the reconstruction has shape {tuple(reconstruction.shape)} where the images have '
-                f'{tuple(inputs.shape)}: set reconstructor.stride to the stride of the encoder')
-        preprocessor = self.data_preprocessor
-        image = inputs
-        if preprocessor._enable_normalize:
-            image = image * preprocessor.std + preprocessor.mean
-        return self.loss_rec(reconstruction, image / 127.5 - 1)
+def _named(steps: Optional[Sequence[dict]], terms: Dict[str, nn.Module]) -> List[dict]:
+    """The steps with all their keys."""
+    full = []
+    for index, step in enumerate(steps or [{}]):
+        step = {'name': str(index), 'passes': ('target', 'source'), 'parts': None, 'times': 1,
+                'when': None, **step}
+        if len(step) > 5 or not step['passes'] or not set(step['passes']) <= {'target', 'source'}:
+            raise InputError(f'model.steps[{index}] has the keys passes (of target and source), '
+                             'parts, times, name and when, no others')
+        if step['when'] is not None and step['when'] not in terms:
+            raise InputError(f"model.steps[{index}].when is {step['when']!r}: name one of "
+                             f'model.terms ({", ".join(terms) or "it has none"})')
+        full.append(step)
+    return full
 
 
 def _nonfinite(logs: Dict[str, Dict[str, Tensor]]) -> List[str]:

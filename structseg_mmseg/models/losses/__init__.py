@@ -1,4 +1,0 @@
-from .adversarial_loss import AdversarialLoss
-from .reconstruction_loss import ReconstructionLoss
-
-__all__ = ['AdversarialLoss', 'ReconstructionLoss']

@@ -1,0 +1,225 @@
+"""A term that only this file knows: docs/add_a_method.md's, and one that uses all there is."""
+import re
+from copy import deepcopy
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import init_default_scope
+from mmseg.registry import MODELS
+from torch import nn
+
+from structseg_mmseg.errors import InputError
+from structseg_mmseg.models.terms import Term
+from structseg_mmseg.models.wrappers import AdaptationDistributedDataParallel
+from tests.conftest import ROOT, batch, model_cfg, optim_cfg
+from tests.engine.test_adaptation_train_loop import assert_equal_checkpoints, runner_cfg, train
+from tests.engine.test_adaptation_train_loop import trees  # noqa: F401
+from tests.models.test_adv_recon_segmentor import build, domains
+
+PAGE = (ROOT / 'docs/add_a_method.md').read_text()
+CODE, = re.findall(r'```python\n(from .*?)```', PAGE, re.DOTALL)
+exec(CODE)  # defines MeanColour
+
+
+@MODELS.register_module()
+class Everything(Term):
+    """Logits of two heads, what one pass keeps for another, a mixed pass, an average of E."""
+
+    heads = ('decode_head', 'auxiliary_head')
+
+    def __init__(self, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.scale = nn.Parameter(torch.ones(()))
+        self.register_buffer('average', torch.zeros(()))
+
+    def target_loss(self, view):
+        gap = view.logits('decode_head') - view.logits('auxiliary_head')
+        return dict(loss_gap=self.scale * gap.abs().mean()), gap.detach().mean()
+
+    def source_loss(self, view, kept):
+        assert kept.grad_fn is None
+        gap = view.logits('decode_head') - view.logits('auxiliary_head')
+        return dict(loss_like=self.scale * (gap.mean() - kept)**2)
+
+    def mix(self, batches):
+        size = [min(sizes) for sizes in zip(*(b['inputs'].shape[2:] for b in batches.values()))]
+        crops = [b['inputs'][..., :size[0], :size[1]] for b in batches.values()]
+        return dict(inputs=sum(crops) / len(crops))
+
+    def mixed_loss(self, view):
+        return dict(loss_entropy=-(view.logits().softmax(1) * view.logits().log_softmax(1)).mean())
+
+    def after_step(self, segmentor):
+        weight = next(segmentor.backbone.parameters())
+        self.average.lerp_(weight.detach().mean(), 0.1)
+
+
+def cfg_with(term: str) -> dict:
+    """The paper's model with one term more."""
+    cfg = model_cfg(backbone=dict(model_cfg()['backbone'], norm_eval=True))
+    cfg['terms'][term.lower()] = dict(type=term)
+    if term == 'MeanColour':
+        cfg['terms'][term.lower()].update(in_channels=64)
+    else:
+        cfg['auxiliary_head'] = dict(cfg['decode_head'], loss_decode=dict(
+            type='CrossEntropyLoss', loss_weight=0.4))
+    return cfg
+
+
+def optim_with(term: str, **kwargs) -> dict:
+    return optim_cfg(**{term.lower(): dict(optimizer=dict(type='SGD', lr=0.01))}, **kwargs)
+
+
+LOGS = {
+    'MeanColour': {'meancolour.loss_source', 'meancolour.loss_target'},
+    'Everything': {'everything.loss_gap', 'everything.loss_like', 'everything.loss_entropy',
+                   'aux.loss_ce', 'everything.grad_norm_seg'},
+}
+
+
+@pytest.mark.parametrize('term', LOGS)
+def test_it_trains_and_resumes(term, trees, tmp_path):  # noqa: F811
+    """Bitwise, with every loss in the log and an optimizer of its own."""
+    def cfg(name, iterations):
+        return runner_cfg(trees, tmp_path / name, iterations, model=cfg_with(term),
+                          optim_wrapper=optim_with(term))
+    straight, _ = train(cfg('straight', 4))
+    assert set(straight['optimizer']) == {
+        'segmentor', 'reconstruction', 'adversary', term.lower()}
+    train(cfg('resumed', 2))
+    resumed, _ = train(dict(cfg('resumed', 4), resume=True))
+    assert_equal_checkpoints(straight, resumed)
+    keys = [key for key in straight['state_dict'] if key.startswith(f'terms.{term.lower()}.')]
+    assert keys
+    logged = {key.removeprefix('train/')
+              for key in straight['message_hub']['log_scalars'] if key.startswith('train/')}
+    assert LOGS[term] <= logged
+
+
+def work(rank, folder):
+    dist.init_process_group('gloo', init_method=f'file://{folder}/meet', rank=rank, world_size=2)
+    torch.set_num_threads(1)
+    init_default_scope('mmseg')
+    for term in LOGS:
+        model = AdaptationDistributedDataParallel(build(cfg=cfg_with(term)).train())
+        iterate(model, term, slice(2 * rank, 2 * rank + 2))
+        torch.save(model.module.state_dict(), f'{folder}/{term}.{rank}.pth')
+    dist.destroy_process_group()
+
+
+def iterate(model, term, share=slice(None)):
+    wrapper = build_optim_wrapper(model, optim_with(term))
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(3):
+        data = domains(generator, size=4, valid=True)
+        model.train_step({domain: {key: value[share] for key, value in part.items()}
+                          for domain, part in data.items()}, wrapper)
+
+
+@pytest.fixture(scope='module')
+def ranks(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('ranks')
+    mp.spawn(work, args=(str(folder), ), nprocs=2)
+    return folder
+
+
+def test_two_ranks_equal_one_that_sees_all(ranks):
+    first, second = (torch.load(ranks / f'MeanColour.{rank}.pth') for rank in range(2))
+    model = build(cfg=cfg_with('MeanColour')).train()
+    iterate(model, 'MeanColour')
+    for key, value in model.named_parameters():
+        assert torch.equal(first[key], second[key]), key
+        torch.testing.assert_close(first[key], value.detach(), rtol=0, atol=1e-10, msg=key)
+
+
+def test_two_ranks_with_all_there_is_stay_identical(ranks):
+    """Its losses are no means over images, so no single rank equals two."""
+    first, second = (torch.load(ranks / f'Everything.{rank}.pth') for rank in range(2))
+    start = build(cfg=cfg_with('Everything')).state_dict()
+    for key, value in first.items():
+        assert torch.equal(value, second[key]), key
+    assert all(not torch.equal(value, start[key]) for key, value in first.items()
+               if not key.startswith('backbone.bn') and 'bn' not in key and 'downsample.1' not in key)
+
+
+@pytest.mark.parametrize('head', ['decode_head', 'auxiliary_head'])
+def test_each_head_decodes_once_a_pass(head):
+    """However many terms look: the adversary's, the new one's and the supervised loss."""
+    model = build(cfg=cfg_with('Everything')).train()
+    calls, forward = [], getattr(model, head).forward
+    getattr(model, head).forward = lambda x: calls.append(1) or forward(x)
+    model.train_step(domains(torch.Generator().manual_seed(0)),
+                     build_optim_wrapper(model, optim_with('Everything')))
+    assert len(calls) == 2 + (head == 'decode_head')  # the mixed pass asks for one
+
+
+STEPS = [
+    dict(name='a', passes=('source', )),
+    dict(name='b', passes=('target', 'source'), parts=('heads', 'everything')),
+    dict(name='c', passes=('target', ), parts=('segmentor', ), times=2),
+]
+
+
+def heads_apart(**kwargs) -> dict:
+    return optim_with('Everything', heads=dict(
+        modules=['decode_head', 'auxiliary_head'], optimizer=dict(type='SGD', lr=0.01)), **kwargs)
+
+
+def test_steps_update_their_parts_alone():
+    cfg = dict(cfg_with('Everything'), steps=STEPS)
+    cfg['terms'].update(reconstruction=None)
+    model = build(cfg=cfg).train()
+    wrapper = build_optim_wrapper(model, heads_apart())
+    moved, update = [], wrapper.update
+
+    def watch(*args, **kwargs):
+        before = deepcopy(dict(model.named_parameters()))
+        updated = update(*args, **kwargs)
+        moved.append({key.split('.')[0 if key[0] != 't' else 1]
+                      for key, p in model.named_parameters() if not torch.equal(p, before[key])})
+        return updated
+
+    wrapper.update = watch
+    logs = model.train_step(domains(torch.Generator().manual_seed(0)), wrapper)
+    heads = {'decode_head', 'auxiliary_head'}
+    assert moved == [{'backbone'} | heads, {'everything'} | heads,
+                     {'backbone'}, {'backbone'}]
+    assert {'a.decode.loss_ce', 'b.everything.loss_like', 'c.everything.loss_gap'} <= logs.keys()
+    assert not any(key.startswith('a.adversary') for key in logs)
+
+
+def test_a_step_may_wait_for_a_term():
+    cfg = dict(cfg_with('Everything'), steps=[dict(STEPS[0], when='everything'), STEPS[1]])
+    model = build(cfg=cfg).train()
+    wrapper = build_optim_wrapper(model, heads_apart())
+    data = domains(torch.Generator().manual_seed(0))
+    for ready in (True, False):
+        model.terms['everything'].ready = ready
+        logs = model.train_step(deepcopy(data), wrapper)
+        assert any(key.startswith('a.') for key in logs) == ready
+
+
+@pytest.mark.parametrize('steps,message', [
+    ([dict(passes=('targets', ))], r'steps\[0\] has the keys passes \(of target and source\)'),
+    ([dict(part=('segmentor', ))], r'steps\[0\] has the keys'),
+    ([dict(when='mind')], r"steps\[0\].when is 'mind': name one of model.terms \(recon"),
+])
+def test_wrong_steps_are_named(steps, message):
+    with pytest.raises(InputError, match=message):
+        build(steps=steps)
+
+
+def test_parts_that_are_not_there_are_named():
+    model = build(steps=[dict(parts=('heads', ))]).train()
+    data = dict(source=batch(torch.Generator(), 36, 52, labelled=True))
+    with pytest.raises(InputError, match=r'part heads: choose of .* \(segmentor, recon'):
+        model.train_step(data, build_optim_wrapper(model, optim_cfg()))
+    model = build(steps=[dict(parts=('segmentor', ))]).train()
+    with pytest.raises(InputError, match='accumulative_counts=1'):
+        model.train_step(data, build_optim_wrapper(model, optim_cfg(accumulative_counts=2)))
+    with pytest.raises(InputError, match='optim_wrapper.heads.modules has auxiliary_head'):
+        build_optim_wrapper(model, optim_cfg(heads=dict(
+            modules=['auxiliary_head'], optimizer=dict(type='SGD', lr=1))))
