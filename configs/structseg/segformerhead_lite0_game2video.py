@@ -2,7 +2,7 @@
 # were made: docs/results.md.
 _base_ = [
     '../_base_/models/structseg_segformerhead_lite0-d32.py',
-    '../_base_/datasets/game2video_177x289.py', '../_base_/schedules/adaptation_adamw_600.py',
+    '../_base_/datasets/game2video_361x225.py', '../_base_/schedules/adaptation_adamw_600.py',
     '../_base_/default_runtime.py'
 ]
 model = dict(

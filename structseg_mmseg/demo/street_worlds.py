@@ -45,12 +45,12 @@ LOOKS = {
         palette={ROAD: (95, 90, 90), SIDEWALK: (150, 165, 185), BUILDING: (70, 105, 165),
                  POLE: (60, 60, 60), SIGN: (40, 40, 225), VEGETATION: (40, 150, 60),
                  SKY: (235, 170, 95), CAR: (170, 60, 50)},
-        variety=18, texture=3, light=0.05, haze=0, blur=0, noise=1),
+        variety=24, texture=8, light=0.15, haze=0, blur=0, noise=2),
     'video': Look(
-        palette={ROAD: (125, 118, 112), SIDEWALK: (118, 122, 126), BUILDING: (110, 125, 140),
-                 POLE: (92, 90, 88), SIGN: (95, 95, 165), VEGETATION: (70, 95, 82),
-                 SKY: (218, 214, 208), CAR: (85, 80, 88)},
-        variety=26, texture=14, light=0.45, haze=0.45, blur=0.8, noise=7),
+        palette={ROAD: (112, 106, 103), SIDEWALK: (132, 140, 150), BUILDING: (95, 118, 148),
+                 POLE: (80, 78, 76), SIGN: (75, 75, 150), VEGETATION: (62, 112, 76),
+                 SKY: (222, 200, 172), CAR: (118, 75, 72)},
+        variety=26, texture=12, light=0.4, haze=0.35, blur=0.7, noise=6),
 }
 
 

@@ -18,5 +18,8 @@ model = dict(
             # Rare and thin classes count as much as the road from the start.
             dict(type='LovaszLoss', reduction='none')
         ]),
-    # G starts from the features at stride 16: the last ones, at 32, lie too far from pixels.
-    terms=dict(reconstruction=dict(decoder=dict(in_channels=112, in_index=2))))
+    terms=dict(
+        # G starts from the features at stride 16: the last ones, at 32, lie too far from pixels.
+        reconstruction=dict(decoder=dict(in_channels=112, in_index=2)),
+        # At stride 4 the paper's rates (1, 2, 3, 4) see 40 pixels of a street, these 150.
+        adversary=dict(discriminator=dict(dilations=(1, 6, 12, 18)))))

@@ -1,8 +1,8 @@
 # game2video for a network that resolves more: larger images, of which training sees random parts,
 # mirrored or not.
 _base_ = 'game2video.py'
-scale = (385, 289)
-crop = (289, 177)  # height, width: what lies above and below is always seen
+scale = (481, 361)
+crop = (361, 225)  # height, width: what lies above and below is always seen
 
 load = _base_.load
 labels = _base_.labels
