@@ -95,9 +95,9 @@ def normed_cfg(reconstruction: bool = True, adversary: bool = True) -> dict:
 class NormedDiscriminator(nn.Sequential):
     """A discriminator with batch normalisation."""
 
-    def __init__(self, num_classes: int, channels: int) -> None:
+    def __init__(self, in_channels: int, channels: int) -> None:
         super().__init__(
-            nn.Conv2d(num_classes, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels),
+            nn.Conv2d(in_channels, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels),
             nn.LeakyReLU(0.2), nn.Conv2d(channels, 1, 1))
 
 

@@ -3,14 +3,16 @@ import copy
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
 from mmseg.models.segmentors import EncoderDecoder
 from mmseg.registry import MODELS
 
 from structseg_mmseg.models.segmentors import AdvReconSegmentor
-from tests.conftest import ABLATIONS, ROOT
+from tests.conftest import ABLATIONS, ROOT, batch
 
-CONFIGS = sorted((ROOT / 'configs/structseg').glob('*.py'))
-NAMES = [path.stem for path in CONFIGS]
+CONFIGS = sorted((ROOT / 'configs').glob('[!_]*/*.py'))
+NAMES = [f'{path.parent.name}-{path.stem}' for path in CONFIGS]
+OURS = [path for path in CONFIGS if path.parent.name == 'structseg']
 
 
 def test_all_configs_are_there():
@@ -23,7 +25,13 @@ def test_all_configs_are_there():
         'deeplabv2_r101_gta2cs', 'segformerhead_lite0_game2video')]
     expected += [f'{name}_lite0_game2video_oracle' for name in ('deeplabv2', 'segformerhead')]
     expected += ['segformerhead_lite0_demo', 'segformerhead_lite0_demo_source-only']
-    assert sorted(NAMES) == sorted(expected)
+    assert sorted(path.stem for path in OURS) == sorted(expected)
+
+
+def test_peers_have_pages_and_names_of_their_own():
+    """By their stems, after which work directories are named."""
+    assert len({path.stem for path in CONFIGS}) == len(CONFIGS)
+    assert all((path.parent / 'README.md').is_file() for path in set(CONFIGS) - set(OURS))
 
 
 def load(path):
@@ -33,6 +41,24 @@ def load(path):
 
 
 @pytest.mark.parametrize('path', CONFIGS, ids=NAMES)
+def test_data_of_a_config(path):
+    """No label of the target is read, and classes and lengths fit."""
+    cfg = load(path)
+    if cfg.target_dataloader is not None:
+        assert 'seg_map_path' not in cfg.target_dataloader.dataset.data_prefix
+        assert not any(t.type == 'LoadAnnotations' for t in cfg.target_dataloader.dataset.pipeline)
+    if 'game2video' in path.stem:  # tuned on other images than it is tested on
+        folders = [cfg[key].dataset.data_prefix.img_path
+                   for key in ('val_dataloader', 'test_dataloader')]
+        assert folders == ['leftImg8bit/train', 'leftImg8bit/val']
+    classes = cfg.test_dataloader.dataset.get('metainfo', dict(classes=range(19)))['classes']
+    heads = [cfg.model[key] for key in ('decode_head', 'auxiliary_head') if key in cfg.model]
+    assert {head.num_classes for head in heads} == {len(classes)}
+    if cfg.param_scheduler:  # else rates are constant
+        assert cfg.param_scheduler[-1].end in (250_001, cfg.train_cfg.max_iters + 1)
+
+
+@pytest.mark.parametrize('path', OURS, ids=[path.stem for path in OURS])
 def test_config_says_what_its_name_says(path):
     cfg = load(path)
     ablation = next((a for a in ABLATIONS if path.stem.endswith(f'_{a}')), 'full')
@@ -43,15 +69,6 @@ def test_config_says_what_its_name_says(path):
     assert tuple(cfg.model.terms[term] is not None
                  for term in ('reconstruction', 'adversary')) == parts
     assert (cfg.target_dataloader is not None) == (ablation != 'source-only')
-    if cfg.target_dataloader is not None:
-        assert 'seg_map_path' not in cfg.target_dataloader.dataset.data_prefix
-        assert not any(t.type == 'LoadAnnotations' for t in cfg.target_dataloader.dataset.pipeline)
-    if 'game2video' in path.stem:  # tuned on other images than it is tested on
-        folders = [cfg[key].dataset.data_prefix.img_path
-                   for key in ('val_dataloader', 'test_dataloader')]
-        assert folders == ['leftImg8bit/train', 'leftImg8bit/val']
-    classes = cfg.test_dataloader.dataset.get('metainfo', dict(classes=range(19)))['classes']
-    assert len(classes) == cfg.model.decode_head.num_classes
     end = cfg.param_scheduler[-1].end
     assert end == (250_001 if 'r101' in path.stem else cfg.train_cfg.max_iters + 1)
 
@@ -61,14 +78,82 @@ def test_checkpoint_without_training_parts_fits_a_plain_encoder_decoder(path):
     cfg = load(path)
     plain = copy.deepcopy(cfg.model)
     plain.type = 'EncoderDecoder'
-    for key in ('terms', 'channels_last'):
-        plain.pop(key)
+    for key in ('terms', 'channels_last', 'steps'):
+        plain.pop(key, None)
     with torch.device('meta'):
         state = {key: value for key, value in MODELS.build(cfg.model).state_dict().items()
                  if not key.startswith(AdvReconSegmentor.training_only)}
         plain = MODELS.build(plain)
     assert type(plain) is EncoderDecoder
     plain.load_state_dict(state, strict=True, assign=True)
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=NAMES)
+def test_every_part_has_an_optimizer(path):
+    cfg = load(path)
+    for part in cfg.optim_wrapper.values():
+        if 'optimizer' in part:
+            part.optimizer.fused = False  # which meta tensors have not
+    with torch.device('meta'):
+        model = MODELS.build(cfg.model)
+        wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    parts = {part for step in model.steps for part in step['parts'] or ()}
+    assert parts <= set(wrapper.keys())
+
+
+PEERS = [path for path in CONFIGS if path not in OURS and 'game2video' in path.stem]
+
+
+@pytest.mark.parametrize('path', PEERS, ids=[path.stem for path in PEERS])
+def test_a_peer_takes_a_step(path):
+    """Every loss is finite, and every term and network of a term has its part in it."""
+    cfg = load(path)
+    cfg.model.backbone.pretrained = False
+    model = MODELS.build(cfg.model).train()
+    wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    generator = torch.Generator().manual_seed(0)
+    start = copy.deepcopy(dict(model.named_parameters()))
+    logs = model.train_step(dict(source=batch(generator, 65, 97, True),
+                                 target=batch(generator, 65, 97, False)), wrapper)
+    assert all(torch.isfinite(value) for value in logs.values())
+    for name in model.terms:
+        assert any(f'{name}.loss' in key for key in logs), name
+    assert all(not torch.equal(p, start[name]) for name, p in model.named_parameters()
+               if name.startswith('terms') and p.requires_grad)
+
+
+def adaptsegnet(name):
+    return load(ROOT / f'configs/adaptsegnet/deeplabv2_r101_gta2cs_{name}.py')
+
+
+def test_adaptsegnet_as_released():
+    """Rates of each kind of layer, and which classifiers act."""
+    cfg = adaptsegnet('as-released')
+    for part in cfg.optim_wrapper.values():
+        if 'optimizer' in part:
+            part.optimizer.fused = False
+    with torch.device('meta'):
+        model = MODELS.build(cfg.model)
+        wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    rates = {id(p): group['lr'] for group in wrapper['segmentor'].optimizer.param_groups
+             for p in group['params']}
+    for name, p in model.named_parameters():
+        if p.requires_grad and not name.startswith('terms'):
+            times = (10 if 'head' in name else 1 if 'conv1' in name.split('.')[1]
+                     else 4 if 'downsample' in name else 3)
+            assert rates[id(p)] == pytest.approx(times * 2.5e-4), name
+    for head in (model.decode_head, model.auxiliary_head):
+        assert [conv.dilation for conv in head.conv_seg] == [(6, 6), (12, 12)]
+
+
+def test_adaptsegnets_weights():
+    terms = {name: adaptsegnet(name).model.terms
+             for name in ('single-level', 'least-squares', 'multi-level')}
+    assert terms['single-level'].adversary.loss_weight == 1e-3
+    assert terms['least-squares'].adversary.loss_weight == 1e-2
+    assert [terms['multi-level'][key].loss_weight
+            for key in ('auxiliary_adversary', 'adversary')] == [2e-4, 1e-3]
+    assert adaptsegnet('multi-level').model.auxiliary_head.loss_decode.loss_weight == 0.1
 
 
 def test_the_papers_network():

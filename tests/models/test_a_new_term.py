@@ -212,6 +212,13 @@ def test_wrong_steps_are_named(steps, message):
         build(steps=steps)
 
 
+def test_a_head_that_is_not_there_is_named():
+    cfg = cfg_with('Everything')
+    del cfg['auxiliary_head']
+    with pytest.raises(InputError, match='model.terms.everything looks at auxiliary_head'):
+        build(cfg=cfg)
+
+
 def test_parts_that_are_not_there_are_named():
     model = build(steps=[dict(parts=('heads', ))]).train()
     data = dict(source=batch(torch.Generator(), 36, 52, labelled=True))

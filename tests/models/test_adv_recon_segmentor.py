@@ -89,11 +89,14 @@ def sequential_step(model, optimizers, data, mode: str, max_norm: float = float(
             backward(-picked[valid].mean(), 'segmentation')
         if G is not None:
             backward(reconstruction(x, images), 'reconstruction')
-        if D is not None and (domain == 'target' or mode == 'minimax'):
+        if D is not None and (domain == 'target' or mode in ('minimax', 'confusion')):
             for p in D.parameters():
                 p.requires_grad_(False)
             d = D(predictions[domain])
-            if domain == 'target':
+            if mode == 'confusion':  # "half source, half target"
+                loss = F.binary_cross_entropy_with_logits(d, torch.full_like(d, 0.5))
+                backward(LAMBDA_ADV * loss, 'segmentation')
+            elif domain == 'target':
                 loss = {'non_saturating': -torch.log(torch.sigmoid(d)),
                         'minimax': torch.log(1 - torch.sigmoid(d)),
                         'least_squares': (d - 1)**2}[mode].mean()
@@ -246,7 +249,7 @@ def test_log_of_the_game_and_of_the_branches(mode, accumulate):
             seg = adversary.target_game(d)
         else:
             seg = twin.decode_head.loss([x], images['source']['data_samples'], None)['loss_ce']
-            if mode == 'minimax':
+            if adversary.pulls_source:
                 seg = seg + adversary.source_game(d)
         height, width = images[domain]['inputs'].shape[2:]
         raw = torch.stack(data[domain]['inputs']).double() / 127.5 - 1

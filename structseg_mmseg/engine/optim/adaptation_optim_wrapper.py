@@ -211,7 +211,7 @@ class AdaptationOptimWrapperConstructor:
         for name, child in children.items():
             modules['segmentor'].add_module(name, child)
         modules.update({name: term for name, term in terms.items()
-                        if any(True for _ in term.parameters())})
+                        if any(p.requires_grad for p in term.parameters())})
         for part in modules:
             if part not in self.parts:
                 raise InputError(f'model.{"" if part == "segmentor" else "terms."}{part} has no '

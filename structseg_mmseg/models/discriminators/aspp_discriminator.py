@@ -19,25 +19,30 @@ class ASPPDiscriminator(BaseModule):
     the size of the map. The sigmoid is part of the loss.
 
     Args:
-        num_classes (int): Channels of the softmax map.
+        in_channels (int): Channels of what it looks at.
         channels (int): Width of the first layer and of each dilated convolution; 128 in [17].
         dilations (Sequence[int]): Rates of the pyramid.
+        first_layer (bool): Whether there is the 3x3 convolution; [17] itself has none.
         init_cfg (dict, optional): As in :class:`mmengine.model.BaseModule`.
     """
 
     def __init__(self,
-                 num_classes: int,
+                 in_channels: int,
                  channels: int = 128,
                  dilations: Sequence[int] = (1, 2, 3, 4),
+                 first_layer: bool = True,
                  init_cfg: Optional[dict] = None) -> None:
         super().__init__(init_cfg)
-        self.conv = ConvModule(num_classes, channels, 3, padding=1, act_cfg=LEAKY)
+        self.conv = nn.Identity()
+        if first_layer:
+            self.conv = ConvModule(in_channels, channels, 3, padding=1, act_cfg=LEAKY)
+            in_channels = channels
         self.aspp = nn.ModuleList(
-            ConvModule(channels, channels, 3, padding=rate, dilation=rate, act_cfg=LEAKY)
+            ConvModule(in_channels, channels, 3, padding=rate, dilation=rate, act_cfg=LEAKY)
             for rate in dilations)
         self.classify = nn.Conv2d(len(dilations) * channels, 1, 1)
 
-    def forward(self, softmax: Tensor) -> Tensor:
-        """Logits (N, 1, H, W), positive for source, from a softmax map (N, num_classes, H, W)."""
-        x = self.conv(softmax)
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (N, 1, H, W), positive for source, from a map (N, in_channels, H, W)."""
+        x = self.conv(x)
         return self.classify(torch.cat([branch(x) for branch in self.aspp], dim=1))

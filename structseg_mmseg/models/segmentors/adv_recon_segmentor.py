@@ -83,6 +83,11 @@ class AdvReconSegmentor(EncoderDecoder):
         self.terms = ModuleDict({
             name: MODELS.build(term, default_args=dict(num_classes=self.out_channels))
             for name, term in (terms or {}).items() if term is not None})
+        for name, term in self.terms.items():
+            for head in term.heads:
+                if getattr(self, head, None) is None:
+                    raise InputError(f'model.terms.{name} looks at {head}, which the model has '
+                                     f'not: add model.{head}')
         self.steps = _named(steps, self.terms)
         self.source_statistics = None
         if batch_statistics != 'both':

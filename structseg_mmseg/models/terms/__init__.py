@@ -1,5 +1,13 @@
 from .adversary import Adversary
+from .class_size import ClassSize
+from .discrepancy import Discrepancy
+from .distillation import Distillation
+from .min_entropy import MinEntropy
 from .reconstruction import Reconstruction
+from .region_adversary import RegionAdversary
 from .term import Term, View, frozen
 
-__all__ = ['Adversary', 'Reconstruction', 'Term', 'View', 'frozen']
+__all__ = [
+    'Adversary', 'ClassSize', 'Discrepancy', 'Distillation', 'MinEntropy', 'Reconstruction',
+    'RegionAdversary', 'Term', 'View', 'frozen'
+]

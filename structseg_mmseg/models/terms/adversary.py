@@ -1,12 +1,15 @@
-from typing import Dict, List, Tuple
+from typing import Dict, List, Optional, Tuple
 
+import torch
 import torch.nn.functional as F
+from mmengine.dist import all_reduce
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
 from structseg_mmseg.errors import InputError
 from structseg_mmseg.models.batch_statistics import target_last
 
+from .min_entropy import self_information
 from .term import Term, View, frozen
 
 
@@ -17,7 +20,7 @@ class Adversary(Term):
     With D's logits :math:`d`, source labelled 1 and target 0, means over batch, height and width,
     the discriminator minimises
 
-    ``non_saturating``, ``minimax``
+    ``non_saturating``, ``minimax``, ``confusion``
         :math:`-\mathbb{E}_S[\log\sigma(d)] - \mathbb{E}_T[\log(1-\sigma(d))]` (minus Equation 2).
     ``least_squares``
         :math:`\mathbb{E}_S[(d-1)^2] + \mathbb{E}_T[d^2]`.
@@ -28,40 +31,73 @@ class Adversary(Term):
         :math:`-\mathbb{E}_T[\log\sigma(d)]`: target passed off as source, as reference [14] trains.
     ``minimax``
         Equation 2 as it is written, the source's term included.
+    ``confusion``
+        :math:`-\frac{1}{2} \mathbb{E}[\log\sigma(d) + \log(1-\sigma(d))]` on each domain: both
+        half source, half target, as in reference [7].
     ``least_squares``
         :math:`\mathbb{E}_T[(d-1)^2]`.
 
     It logs how often D is right on each domain, ``acc_source`` and ``acc_target``, in percent.
 
     Args:
-        discriminator (dict): Config of D, e.g. an ``ASPPDiscriminator``.
-        mode (str): One of the three above.
+        discriminator (dict): Config of D, e.g. an ``ASPPDiscriminator``; ``in_channels`` is the
+            number of classes unless it says otherwise, as it must for features.
+        mode (str): One of the four above.
         loss_weight (float): :math:`\lambda_{adv}`, section 4.2. It weighs only the segmentor's
             side: the discriminator's own loss is never scaled.
         size (str): Whether D sees the softmax of the ``logits`` at their own stride or of logits
-            resized to the ``image``, as in [14].
+            resized to the ``image``, as in [14]; likewise for all that it may look at.
+        of (str): What D looks at: ``softmax``, ``logits``, ``entropy`` (what each class contributes
+            to a pixel's, see :func:`self_information`), all (N, C, h, w), or the last ``features``
+            of E.
+        head (str): Whose logits: ``decode_head`` or ``auxiliary_head``.
+        ready_above (float, optional): For a step that waits for this term (``when``): the accuracy
+            in percent that D must exceed, as the mean over its last 100 iterations and both
+            domains; before the first, it counts as 50.
         **kwargs: As in :class:`Term`.
     """
 
-    heads = ('decode_head', )
-    modes = ('non_saturating', 'minimax', 'least_squares')
+    modes = ('non_saturating', 'minimax', 'least_squares', 'confusion')
 
     def __init__(self,
                  discriminator: dict,
                  mode: str = 'non_saturating',
                  loss_weight: float = 1e-3,
                  size: str = 'logits',
+                 of: str = 'softmax',
+                 head: str = 'decode_head',
+                 ready_above: Optional[float] = None,
                  **kwargs) -> None:
         super().__init__(**kwargs)
-        for key, value, choices in (('mode', mode, self.modes), ('size', size, ('logits', 'image'))):
+        for key, value, choices in (
+                ('mode', mode, self.modes), ('size', size, ('logits', 'image')),
+                ('of', of, ('softmax', 'logits', 'entropy', 'features')),
+                ('head', head, ('decode_head', 'auxiliary_head'))):
             if value not in choices:
                 raise InputError(f'{key} of an Adversary is {value!r}: choose one of '
                                  f'{", ".join(choices)}')
+        if of == 'features' and 'in_channels' not in discriminator:
+            raise InputError("an Adversary of='features' needs discriminator.in_channels: set it "
+                             'to the width of the last features')
         self.discriminator = MODELS.build(
-            discriminator, default_args=dict(num_classes=self.num_classes))
+            discriminator, default_args=dict(in_channels=self.num_classes))
         self.mode = mode
         self.loss_weight = loss_weight
         self.size = size
+        self.of = of
+        self.heads = () if of == 'features' else (head, )
+        self.ready_above = ready_above
+        if ready_above is not None:  # in the state dict, so that resume is exact
+            self.register_buffer('accuracies', torch.full((100, ), 50.))
+
+    @property
+    def ready(self) -> bool:
+        """Whether D is good enough to be learnt from; on all ranks alike."""
+        if self.ready_above is None:
+            return True
+        accuracy = self.accuracies.mean()
+        all_reduce(accuracy, 'mean')
+        return bool(accuracy > self.ready_above)
 
     @property
     def shared(self) -> List[nn.Module]:
@@ -70,33 +106,43 @@ class Adversary(Term):
     @property
     def pulls_source(self) -> bool:
         """Whether the segmentor is trained through the source's predictions, too."""
-        return self.mode == 'minimax'
+        return self.mode in ('minimax', 'confusion')
 
     def target_loss(self, view: View) -> Tuple[Dict[str, Tensor], Tensor]:
-        softmax = self._look(view)
-        loss = self.target_game(self._frozen_discriminator(softmax, 'target'))
-        return dict(loss_target=loss), softmax.detach()
+        seen = self._look(view)
+        loss = self.target_game(self._frozen_discriminator(seen, 'target'))
+        return dict(loss_target=loss), seen.detach()
 
     def source_loss(self, view: View, kept: Tensor) -> Dict[str, Tensor]:
-        softmax = self._look(view)
+        seen = self._look(view)
         losses = {}
         if self.pulls_source:
             losses['loss_source'] = self.source_game(
-                self._frozen_discriminator(softmax, 'source'))
-        d_source = self.discriminator(softmax.detach())
+                self._frozen_discriminator(seen, 'source'))
+        d_source = self.discriminator(seen.detach())
         d_target = self.discriminator(kept)
         losses['loss_discriminator'] = self.discriminator_loss(d_source, d_target)
         losses['acc_source'], losses['acc_target'] = self.accuracy(d_source, d_target)
+        if self.ready_above is not None:
+            now = (losses['acc_source'] + losses['acc_target']) / 2
+            self.accuracies.copy_(torch.cat([self.accuracies[1:], now[None]]))
         return losses
 
     def _look(self, view: View) -> Tensor:
-        return view.logits(*self.heads, size=self.size).softmax(dim=1)
+        if self.of == 'features':
+            features = view.features()[-1]
+            return view.at_image(features) if self.size == 'image' else features
+        logits = view.logits(*self.heads, size=self.size)
+        if self.of == 'logits':
+            return logits
+        softmax = logits.softmax(dim=1)
+        return softmax if self.of == 'softmax' else self_information(softmax)
 
-    def _frozen_discriminator(self, softmax: Tensor, domain: str) -> Tensor:
+    def _frozen_discriminator(self, seen: Tensor, domain: str) -> Tensor:
         # D's own loss shows it the source first; a game that pulls both domains does so, too.
         pair = [self.discriminator] if self.pulls_source else []
         with target_last(domain, *pair):
-            return frozen(self.discriminator, softmax)
+            return frozen(self.discriminator, seen)
 
     def discriminator_loss(self, source: Tensor, target: Tensor) -> Tensor:
         """The discriminator's loss, a scalar, from its logits on both domains, (N, 1, H, W)."""
@@ -116,10 +162,14 @@ class Adversary(Term):
             loss = (target - 1).square().mean()
         elif self.mode == 'minimax':
             loss = -F.softplus(target).mean()
+        elif self.mode == 'confusion':
+            loss = (F.softplus(target).mean() + F.softplus(-target).mean()) / 2
         else:
             loss = F.softplus(-target).mean()
         return self.loss_weight * loss
 
     def source_game(self, source: Tensor) -> Tensor:
         """What the segmentor pays for source logits; only where :attr:`pulls_source`."""
+        if self.mode == 'confusion':
+            return self.target_game(source)
         return self.loss_weight * -F.softplus(-source).mean()

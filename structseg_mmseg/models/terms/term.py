@@ -1,6 +1,8 @@
 """What the terms of an adaptation have in common, and what a pass shows them."""
+from copy import copy
 from typing import Any, Dict, List, Optional, Tuple
 
+import torch
 from mmengine.model import BaseModule
 from mmseg.models.utils import resize
 from torch import Tensor, nn
@@ -104,6 +106,13 @@ class View:
             self._features[branch] = self._segmentor.branch(self._encoded, branch)
         return self._features[branch]
 
+    def reversed(self) -> 'View':
+        """This pass, anew from its features on, with gradients that E gets with the other sign."""
+        view = copy(self)
+        view._features = {'seg': [_Reversal.apply(feature) for feature in self.features()]}
+        view._outputs = {}
+        return view
+
     def outputs(self, head: str = 'decode_head') -> object:
         """Whatever a head's ``forward`` gives."""
         if head not in self._outputs:
@@ -120,10 +129,24 @@ class View:
                 f'{head} {kind} gives several maps in training, so which of them a term should '
                 'look at is open: take such terms out of model.terms, or choose a head with one '
                 'map of logits')
-        if size == 'image':
-            logits = resize(logits, self.inputs.shape[-2:], mode='bilinear',
-                            align_corners=self._segmentor.align_corners)
-        return logits
+        return self.at_image(logits) if size == 'image' else logits
+
+    def at_image(self, maps: Tensor) -> Tensor:
+        """Maps (N, C, h, w) resized to the images as the segmentor resizes logits."""
+        return resize(maps, self.inputs.shape[-2:], mode='bilinear',
+                      align_corners=self._segmentor.align_corners)
+
+
+class _Reversal(torch.autograd.Function):
+    """The identity, whose gradient has the other sign."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return -gradient
 
 
 def frozen(module: nn.Module, x: Tensor) -> Tensor:
