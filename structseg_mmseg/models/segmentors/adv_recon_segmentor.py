@@ -16,7 +16,7 @@ from torch import Tensor
 from structseg_mmseg.errors import InputError, NonFiniteLossError
 from structseg_mmseg.models.batch_statistics import (MODES, SourceStatistics, live_norms,
                                                      target_last)
-from structseg_mmseg.models.terms import View
+from structseg_mmseg.models.terms import Term, View
 
 
 @MODELS.register_module()
@@ -169,9 +169,9 @@ class AdvReconSegmentor(EncoderDecoder):
     def _step(self, step: dict, data: Dict[str, dict], optim_wrapper: OptimWrapper,
               model: nn.Module) -> Dict[str, Tensor]:
         """Passes and the update that follows them."""
-        logs, kept = {}, None
-        batches = {domain: self._preprocess(data[domain]) for domain in step['passes']
-                   if domain in data}
+        logs, kept, batches = {}, None, {}
+        domains = set(step['passes']) & data.keys()
+        mixing = [name for name, term in self.terms.items() if type(term).mix is not Term.mix]
         # The gradients of all passes are exchanged once: by the last one's backward, the source's,
         # which reaches all parameters, or else by hand.
         by_hand = len(self.steps) > 1
@@ -186,13 +186,18 @@ class AdvReconSegmentor(EncoderDecoder):
                     logs[domain] = self._backward(domain, losses, optim_wrapper)
             return kept
 
-        if 'target' in batches:
+        if 'target' in domains:
+            batches['target'] = self._preprocess(data['target'])
             kept = take('target', mode='target_loss', inputs=batches['target']['inputs'])
-        for name, term in self.terms.items():
-            mixed = term.mix(batches)
+        if not mixing:
+            batches.clear()  # from memory
+        if 'source' in domains:
+            batches['source'] = self._preprocess(data['source'])
+        for name in mixing:
+            mixed = self.terms[name].mix(batches)
             if mixed is not None:
                 take(name, mode='mixed_loss', term=name, **mixed)
-        if 'source' in batches:
+        if 'source' in domains:
             take('source', sync=not by_hand, mode='loss', kept=kept, **batches['source'])
         if by_hand:
             all_reduce_params([p.grad for p in self.parameters() if p.grad is not None], op='mean')
