@@ -191,6 +191,28 @@ def test_steps_update_their_parts_alone():
     assert not any(key.startswith('a.adversary') for key in logs)
 
 
+def test_steps_share_a_loss_scale_and_clip():
+    """Mixed precision's updates are near the plain ones; a part without gradients is left out."""
+    moved = {}
+    for precision in (dict(), dict(type='AmpOptimWrapper', loss_scale=64.)):
+        model = build(cfg=dict(cfg_with('Everything'), steps=STEPS), double=False).train()
+        start = deepcopy(model.state_dict())
+        wrapper = build_optim_wrapper(model, dict(
+            heads_apart(clip_grad=dict(max_norm=1.)), **precision))
+        generator = torch.Generator().manual_seed(0)
+        for _ in range(2):
+            model.train_step(domains(generator), wrapper)
+        for part in ('backbone', 'decode_head', 'terms.everything', 'terms.adversary'):
+            change = torch.cat([(p.detach() - start[name]).flatten()
+                                for name, p in model.named_parameters() if name.startswith(part)])
+            moved.setdefault(part, []).append(change)
+    for part, (plain, mixed) in moved.items():
+        if part == 'terms.adversary':  # no step names it while the target passes
+            assert not plain.any() and not mixed.any()
+        else:
+            assert torch.cosine_similarity(plain, mixed, dim=0) > 0.9, part
+
+
 def test_a_step_may_wait_for_a_term():
     cfg = dict(cfg_with('Everything'), steps=[dict(STEPS[0], when='everything'), STEPS[1]])
     model = build(cfg=cfg).train()

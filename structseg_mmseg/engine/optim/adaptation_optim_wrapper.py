@@ -96,7 +96,10 @@ class AdaptationOptimWrapper(OptimWrapperDict):
             if skip:
                 self.zero_grad()
             return False
-        self._stepping = [self[part] for part in (self.keys() if parts is None else parts)]
+        # A step of one domain may leave a part without gradients.
+        self._stepping = [self[part] for part in (self.keys() if parts is None else parts)
+                          if any(p.grad is not None for group in self[part].param_groups
+                                 for p in group['params'])]
         for wrapper in self._stepping:
             wrapper.step()
         self.zero_grad()
