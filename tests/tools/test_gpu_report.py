@@ -24,7 +24,7 @@ def test_stages_run_once(tmp_path):
                  '| ablation | not asked for |', '| bf16 | '):
         assert line in page
     figures = json.loads((tmp_path / 'step_bf16.json').read_text())
-    assert figures['seconds'] > 0 and figures['naive_ratio'] > 0
+    assert figures['seconds'] > 0 and figures['sequential_ratio'] > 0
     again = report(tmp_path, *stages)
     assert again.returncode == 0 and ' done: ' not in again.stdout
     assert (tmp_path / 'report.md').read_text() == page

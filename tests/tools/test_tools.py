@@ -105,7 +105,7 @@ def test_benchmark_step(tmp_path, ablation):
         '--repeats', 1, '--json', tmp_path / 'figures.json')
     figures = json.loads((tmp_path / 'figures.json').read_text())
     assert all(figures[key] > 0 for key in (
-        'floor_ratio', 'naive_ratio', 'memory_ratio', 'seconds', 'peak_bytes',
+        'floor_ratio', 'sequential_ratio', 'memory_ratio', 'seconds', 'peak_bytes',
         'teraflops_per_second'))
     parts = {'source pass', 'optimizers', 'rest', 'data, by one worker'}
     if ablation != 'source-only':

@@ -1,4 +1,4 @@
-"""Time one training iteration against what it must cost and what it would cost naively.
+"""Time one training iteration against what it must cost and what it would cost step by step.
 
     python tools/analysis_tools/benchmark_step.py CONFIG [--source WxH] [--target WxH] [--[no-]tf32]
         [--json FILE]
@@ -145,7 +145,7 @@ class Bench:
                     call.forward_and_backward()
         self.model.zero_grad()
 
-    def naive(self):
+    def sequential(self):
         model = self.model
         for domain in reversed(self.data):
             losses = self.losses_of(domain)
@@ -303,7 +303,7 @@ def main():
     init_default_scope(cfg.default_scope)
     bench = Bench(cfg, *sizes(cfg, args))
     bench.prepare()
-    ways = dict(ours=bench.ours, floor=bench.floor, naive=bench.naive)
+    ways = dict(ours=bench.ours, floor=bench.floor, sequential=bench.sequential)
     if 'target' not in bench.data:
         bench.build_stock(cfg)
         ways['stock'] = bench.stock
@@ -340,7 +340,7 @@ def main():
            for name, others in times.items()},
         peak_bytes=peaks['ours'],
         memory_ratio=peaks['ours'] / alone,
-        naive_memory_ratio=peaks['ours'] / peaks['naive'],
+        sequential_memory_ratio=peaks['ours'] / peaks['sequential'],
         seconds_of_parts=parts,
         device=str(bench.device))
     print(json.dumps(result, indent=2))
