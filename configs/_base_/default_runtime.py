@@ -12,6 +12,7 @@ default_hooks = dict(
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(type='AtomicCheckpointHook', by_epoch=False, interval=1000, max_keep_ckpts=2),
     sampler_seed=dict(type='DistSamplerSeedHook'),
+    panel=dict(type='PanelHook', interval=1000),
     visualization=dict(type='SegVisualizationHook', interval=1))  # draws with --show-dir only
 custom_hooks = [
     dict(type='InputCheckHook'),

@@ -4,4 +4,4 @@ _base_ = [
     '../_base_/schedules/adaptation_2k.py', '../_base_/default_runtime.py'
 ]
 model = dict(decode_head=dict(num_classes=9))
-default_hooks = dict(checkpoint=dict(interval=250))
+default_hooks = dict(checkpoint=dict(interval=250), panel=dict(interval=250))

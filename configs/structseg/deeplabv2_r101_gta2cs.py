@@ -3,4 +3,4 @@ _base_ = [
     '../_base_/models/structseg_deeplabv2_r101-d8.py', '../_base_/datasets/gta2cityscapes.py',
     '../_base_/schedules/adaptation_250k.py', '../_base_/default_runtime.py'
 ]
-default_hooks = dict(checkpoint=dict(interval=5000))
+default_hooks = dict(checkpoint=dict(interval=5000), panel=dict(interval=5000))

@@ -10,4 +10,4 @@ param_scheduler = [
     dict(type='PolyLR', power=0.9, eta_min=0, begin=0, end=401, by_epoch=False)
 ]
 train_cfg = dict(max_iters=400, val_interval=200)
-default_hooks = dict(checkpoint=dict(interval=100))
+default_hooks = dict(checkpoint=dict(interval=100), panel=dict(interval=100))

@@ -10,4 +10,4 @@ model = dict(
     # At the paper's 1e-5 and 1e-3 the reconstruction's gradient at E is a quarter of the
     # segmentation's and the game's a thousandth. Here they are a twentieth each.
     terms=dict(reconstruction=dict(loss_weight=1e-6), adversary=dict(loss_weight=0.1)))
-default_hooks = dict(checkpoint=dict(interval=100))
+default_hooks = dict(checkpoint=dict(interval=100), panel=dict(interval=100))

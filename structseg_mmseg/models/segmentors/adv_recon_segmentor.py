@@ -8,6 +8,7 @@ from mmengine.dist import all_reduce, all_reduce_params
 from mmengine.logging import MessageHub, print_log
 from mmengine.model import ModuleDict
 from mmengine.optim import OptimWrapper
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.models.segmentors import EncoderDecoder
 from mmseg.registry import MODELS
 from mmseg.utils import SampleList, add_prefix
@@ -94,6 +95,8 @@ class AdvReconSegmentor(EncoderDecoder):
             self.source_statistics = SourceStatistics(
                 self._shared_parts, persistent=batch_statistics == 'per_domain')
         self._grad_norms: Dict[str, List[Tensor]] = {}
+        # Of each domain, if a hook makes it a dict before an iteration: what is to be drawn.
+        self.pictures: Optional[Dict[str, Dict[str, Tensor]]] = None
         # Of the weights: features follow.
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.to(memory_format=self.memory_format)
@@ -300,10 +303,10 @@ class AdvReconSegmentor(EncoderDecoder):
         Returns:
             dict[str, Tensor]: Scalars; those with ``loss`` in their names are to be minimised.
         """
-        view = View(self, 'source', inputs, data_samples, step)
+        view = View(self, 'source', inputs, data_samples, step, self._pictures_of('source'))
         looked_at = self._heads_looked_at if kept is not None else []
         losses = {}
-        if 'decode_head' in looked_at:
+        if 'decode_head' in looked_at or self._drawn(view):
             losses.update(self._supervised_loss('decode_head', 'decode', view))
         else:
             losses.update(self._decode_head_forward_train(view.features(), data_samples))
@@ -313,6 +316,8 @@ class AdvReconSegmentor(EncoderDecoder):
             losses.update(self._auxiliary_head_forward_train(view.features(), data_samples))
         for name, value in (kept or {}).items():
             losses.update(add_prefix(self.terms[name].source_loss(view, value), name))
+        if self._drawn(view):
+            self._draw(view)
         return losses
 
     def target_loss(self, inputs: Tensor, step: str = '') -> Tuple[Dict[str, Tensor], Dict]:
@@ -328,13 +333,15 @@ class AdvReconSegmentor(EncoderDecoder):
         """
         losses, kept = {}, {}
         with nullcontext() if self.adapts else torch.no_grad():
-            view = View(self, 'target', inputs, step=step)
+            view = View(self, 'target', inputs, step=step, pictures=self._pictures_of('target'))
         for name, term in self.terms.items():
             loss, kept[name] = term.target_loss(view)
             losses.update(add_prefix(loss, name))
         if 'decode_head' not in self._heads_looked_at and live_norms(self.decode_head):
             with torch.no_grad():
                 view.outputs()
+        if self._drawn(view):
+            self._draw(view)
         return losses, kept
 
     def mixed_loss(self, inputs: Tensor, data_samples: Optional[SampleList], term: str,
@@ -342,6 +349,27 @@ class AdvReconSegmentor(EncoderDecoder):
         """Losses of a batch that a term has mixed."""
         view = View(self, term, inputs, data_samples, step)
         return add_prefix(self.terms[term].mixed_loss(view), term)
+
+    def _pictures_of(self, domain: str) -> Optional[Dict[str, Tensor]]:
+        return None if self.pictures is None else self.pictures.setdefault(domain, {})
+
+    def _drawn(self, view: View) -> bool:
+        """Whether a pass is to be drawn, and the head is one of those that give logits."""
+        return view.pictures is not None and isinstance(self.decode_head, BaseDecodeHead)
+
+    @torch.compiler.disable
+    def _draw(self, view: View) -> None:
+        """Keep the first image, its logits (C, H, W) and, if there is one, its truth (H, W)."""
+        # Where no loss needed the target's logits, they are made here, dropout drawing from a copy
+        # of the generator: a run that is drawn is the same run.
+        devices = [view.inputs.device] if view.inputs.is_cuda else []
+        with torch.no_grad(), torch.random.fork_rng(devices):
+            outputs = view.outputs()
+            logits = outputs[0] if isinstance(outputs, (tuple, list)) else outputs
+            view.pictures['logits'] = view.at_image(logits[:1])[0].detach()
+        view.show('image', view.image, 0, 255)
+        if view.data_samples is not None:
+            view.pictures['truth'] = view.data_samples[0].gt_sem_seg.data[0]
 
     @torch.compiler.disable  # hooks that leave something behind
     def branch(self, features: List[Tensor], branch: str) -> List[Tensor]:

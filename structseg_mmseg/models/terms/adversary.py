@@ -110,8 +110,9 @@ class Adversary(Term):
 
     def target_loss(self, view: View) -> Tuple[Dict[str, Tensor], Tensor]:
         seen = self._look(view)
-        loss = self.target_game(self._frozen_discriminator(seen, 'target'))
-        return dict(loss_target=loss), seen.detach()
+        d_target = self._frozen_discriminator(seen, 'target')
+        view.show(self._title, d_target, -2, 2)
+        return dict(loss_target=self.target_game(d_target)), seen.detach()
 
     def source_loss(self, view: View, kept: Tensor) -> Dict[str, Tensor]:
         seen = self._look(view)
@@ -120,6 +121,7 @@ class Adversary(Term):
             losses['loss_source'] = self.source_game(
                 self._frozen_discriminator(seen, 'source'))
         d_source = self.discriminator(seen.detach())
+        view.show(self._title, d_source, -2, 2)
         d_target = self.discriminator(kept)
         losses['loss_discriminator'] = self.discriminator_loss(d_source, d_target)
         losses['acc_source'], losses['acc_target'] = self.accuracy(d_source, d_target)
@@ -127,6 +129,10 @@ class Adversary(Term):
             now = (losses['acc_source'] + losses['acc_target']) / 2
             self.accuracies.copy_(torch.cat([self.accuracies[1:], now[None]]))
         return losses
+
+    @property
+    def _title(self) -> str:
+        return 'discriminator' + (' (auxiliary)' if 'auxiliary_head' in self.heads else '')
 
     def _look(self, view: View) -> Tensor:
         if self.of == 'features':

@@ -39,5 +39,7 @@ class Discrepancy(Term):
     def target_loss(self, view: View) -> Tuple[Dict[str, Tensor], Any]:
         view = view.reversed()
         first, second = (view.logits(head, size='image').softmax(dim=1) for head in self.heads)
-        d = (first - second).abs().mean()
+        d = (first - second).abs()
+        view.show('discrepancy', d.sum(dim=1, keepdim=True), 0, 2)
+        d = d.mean()
         return dict(loss_target=-self.loss_weight * d, d=d.detach()), None

@@ -47,6 +47,7 @@ class Reconstruction(Term):
                 f'the reconstruction has shape {tuple(reconstruction.shape)} where the images have '
                 f'{tuple(view.inputs.shape)}: set decoder.stride of the term to the stride of the '
                 'encoder')
+        view.show('reconstruction', reconstruction, -1, 1)
         return self.loss(reconstruction, view.image / 127.5 - 1)
 
     def loss(self, reconstruction: Tensor, image: Tensor) -> Tensor:

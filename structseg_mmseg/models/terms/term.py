@@ -79,14 +79,17 @@ class View:
         inputs (Tensor): Normalised images (N, 3, H, W).
         data_samples (list[SegDataSample], optional): Labels, of the source or of mixed images.
         step (str): Name of the step that the pass belongs to.
+        pictures (dict, optional): Where :meth:`show` puts what is to be drawn of this pass.
     """
 
     def __init__(self, segmentor: nn.Module, domain: str, inputs: Tensor,
-                 data_samples: Optional[list] = None, step: str = '') -> None:
+                 data_samples: Optional[list] = None, step: str = '',
+                 pictures: Optional[Dict[str, Tensor]] = None) -> None:
         self.domain = domain
         self.inputs = inputs
         self.data_samples = data_samples
         self.step = step
+        self.pictures = pictures
         self._segmentor = segmentor
         self._encoded = segmentor.extract_feat(inputs)
         self._features: Dict[str, List[Tensor]] = {}
@@ -99,6 +102,18 @@ class View:
         if not preprocessor._enable_normalize:
             return self.inputs
         return self.inputs * preprocessor.std + preprocessor.mean
+
+    def show(self, name: str, picture: Tensor, low: float, high: float) -> None:
+        """Offer a picture for the log, which draws some iterations (:class:`PanelHook`).
+
+        Args:
+            name (str): Its title.
+            picture (Tensor): Images (N, 3, H, W), channels as in ``inputs``, or maps (N, 1, h, w).
+            low (float): What is drawn black, or coldest.
+            high (float): What is drawn white, or hottest.
+        """
+        if self.pictures is not None:
+            self.pictures[name] = ((picture[0].detach().float() - low) / (high - low)).clamp(0, 1)
 
     def features(self, branch: str = 'seg') -> List[Tensor]:
         """E's outputs, whose gradients reach E as the branch's share."""

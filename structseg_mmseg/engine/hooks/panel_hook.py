@@ -1,0 +1,100 @@
+from typing import Dict, Optional
+
+import cv2
+import numpy as np
+import torch
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from mmseg.registry import HOOKS
+from torch import Tensor, nn
+
+from structseg_mmseg.models.terms.min_entropy import self_information
+
+TITLE = 14  # pixels
+
+
+@HOOKS.register_module()
+class PanelHook(Hook):
+    """Draws what an iteration saw, for each domain in a row: while a run trains one can look.
+
+    The first image of the first rank's batch, the prediction, the truth (of the source), the
+    entropy of the prediction (0 to 1), and what each term has to show, such as the reconstruction
+    or the discriminator's map (blue for target, red for source). All of it is taken from the passes
+    that the iteration makes; they come out as they would without it. The pictures go to the
+    visualizer's backends: ``vis_data/vis_image`` of the work dir, TensorBoard, ...
+
+    Args:
+        interval (int): Iterations between two drawings.
+    """
+
+    def __init__(self, interval: int = 500) -> None:
+        self.interval = interval
+
+    def before_train_iter(self, runner: Runner, batch_idx: int,
+                          data_batch: Optional[dict] = None) -> None:
+        """Ask for pictures, every now and then."""
+        model = _unwrapped(runner.model)
+        if is_main_process() and self.every_n_train_iters(runner, self.interval) and hasattr(
+                model, 'pictures'):
+            model.pictures = {}
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Optional[dict] = None,
+                         outputs: Optional[dict] = None) -> None:
+        """Draw them."""
+        model = _unwrapped(runner.model)
+        pictures = getattr(model, 'pictures', None)
+        if pictures is None:
+            return
+        model.pictures = None
+        palette = np.array(runner.train_dataloader.dataset.metainfo['palette'], np.uint8)
+        rgb = model.data_preprocessor._channel_conversion
+        for domain, of_domain in pictures.items():
+            if 'image' in of_domain:
+                runner.visualizer.add_image(
+                    domain, panel(of_domain, palette, rgb), step=runner.iter + 1)
+
+
+def panel(pictures: Dict[str, Tensor], palette: np.ndarray, rgb: bool) -> np.ndarray:
+    """The pictures of a pass side by side, titled.
+
+    Args:
+        pictures (dict[str, Tensor]): ``image`` (3, H, W) in [0, 1], ``logits`` (C, H, W), perhaps
+            ``truth`` (H, W), and others in [0, 1], (3, H, W) or, as maps, (1, h, w).
+        palette (np.ndarray): Colours of the classes, uint8 (C, 3).
+        rgb (bool): Whether channels are RGB, or BGR.
+
+    Returns:
+        np.ndarray: RGB, uint8.
+    """
+    pictures = {name: picture.cpu() for name, picture in pictures.items()}
+    softmax = pictures.pop('logits').float().softmax(dim=0)
+    tiles = dict(image=_picture(pictures.pop('image'), rgb),
+                 prediction=palette[softmax.argmax(dim=0).numpy()])
+    if 'truth' in pictures:
+        truth = pictures.pop('truth').numpy()
+        coloured = np.append(palette, np.zeros((256 - len(palette), 3), np.uint8), axis=0)
+        tiles['truth'] = coloured[truth]
+    pictures['entropy'] = self_information(softmax[None]).sum(dim=1)
+    tiles.update({name: _picture(picture, rgb) for name, picture in pictures.items()})
+    height, width = tiles['image'].shape[:2]
+    row = []
+    for name, tile in tiles.items():
+        if tile.shape[:2] != (height, width):
+            tile = cv2.resize(tile, (width, height), interpolation=cv2.INTER_NEAREST)
+        title = np.full((TITLE, width, 3), 255, np.uint8)
+        cv2.putText(title, name, (2, TITLE - 4), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (0, 0, 0))
+        row.append(np.concatenate([title, tile]))
+    return np.concatenate(row, axis=1)
+
+
+def _picture(picture: Tensor, rgb: bool) -> np.ndarray:
+    picture = (picture * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+    if picture.shape[2] == 1:  # a map
+        return cv2.applyColorMap(picture, cv2.COLORMAP_JET)[..., ::-1]
+    return picture if rgb else picture[..., ::-1]
+
+
+def _unwrapped(model: nn.Module) -> nn.Module:
+    return model.module if is_model_wrapper(model) else model
