@@ -508,6 +508,11 @@ def test_statistics_that_are_not_finite_forbid_to_skip():
                          build_optim_wrapper(model, optim_cfg()))
 
 
+def test_arguments_of_the_version_before_are_named():
+    with pytest.raises(InputError, match='model.loss_adv has moved: set model.terms.adversary '):
+        build(loss_adv=dict(type='AdversarialLoss'))
+
+
 @pytest.mark.parametrize('key,choices', [
     ('nonfinite_loss', "'stop' or 'skip'"),
     ('batch_statistics', "'both' or 'target' or 'per_domain'")])

@@ -19,6 +19,11 @@ from structseg_mmseg.models.batch_statistics import (MODES, SourceStatistics, li
                                                      target_last)
 from structseg_mmseg.models.terms import Term, View
 
+# Arguments of version 0.1.
+MOVED = dict(reconstructor='terms.reconstruction.decoder', loss_rec='terms.reconstruction',
+             discriminator='terms.adversary.discriminator', loss_adv='terms.adversary',
+             discriminator_input='terms.adversary.size')
+
 
 @MODELS.register_module()
 class AdvReconSegmentor(EncoderDecoder):
@@ -74,6 +79,8 @@ class AdvReconSegmentor(EncoderDecoder):
                  nonfinite_loss: str = 'stop',
                  channels_last: bool = False,
                  **kwargs) -> None:
+        for key in MOVED.keys() & kwargs.keys():
+            raise InputError(f'model.{key} has moved: set model.{MOVED[key]} (CHANGELOG.md)')
         super().__init__(*args, **kwargs)
         for key, value, choices in (('nonfinite_loss', nonfinite_loss, ('stop', 'skip')),
                                     ('batch_statistics', batch_statistics, MODES)):
