@@ -1,4 +1,5 @@
-# From ../structseg/segformerhead_lite0_game2video_source-only.py, at its rates and for its length.
+# Stage 3 alone: from ../structseg/segformerhead_lite0_game2video_source-only.py, at its rates and
+# for its length. On translated images: segformerhead_lite0_game2video_cycada.py.
 _base_ = '../structseg/segformerhead_lite0_game2video_output-level.py'
 model = dict(
     terms=dict(

@@ -24,8 +24,11 @@ class InputCheckHook(Hook):
         model = _unwrapped(runner)
         loaders = getattr(runner.train_loop, 'dataloaders', dict(source=runner.train_dataloader))
         if getattr(model, 'adapts', False) and 'target' not in loaders:
-            raise InputError(f'model.terms ({", ".join(model.terms)}) need target images: set '
-                             'target_dataloader, or each of them to None')
+            terms = getattr(model, 'terms', None)
+            raise InputError(
+                f'model.terms ({", ".join(terms)}) need target images: set target_dataloader, or '
+                'each of them to None' if terms else
+                f'a {type(model).__name__} needs target images: set target_dataloader')
         if 'target' in loaders and not (model.adapts or model.takes_statistics):
             raise InputError('target images would pass for nothing, as no layer that inference runs '
                              'normalises by the batch: set target_dataloader=None')
@@ -51,8 +54,8 @@ def _unwrapped(runner: Runner):
 
 def _check_loader(runner: Runner, domain: str, loader: DataLoader) -> None:
     classes = getattr(loader.dataset, 'metainfo', {}).get('classes')
-    num_classes = _unwrapped(runner).num_classes
-    if classes is not None and len(classes) != num_classes:
+    num_classes = getattr(_unwrapped(runner), 'num_classes', None)  # a translator has none
+    if None not in (classes, num_classes) and len(classes) != num_classes:
         raise InputError(f'the {domain} data has {len(classes)} classes where decode_head has '
                          f'{num_classes}: set model.decode_head.num_classes, or metainfo.classes '
                          'of the data set')

@@ -149,12 +149,12 @@ class CPUAmpOptimWrapper(AmpOptimWrapper):
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class AdaptationOptimWrapperConstructor:
-    """Builds an optimizer for each part of an :class:`AdvReconSegmentor`.
+    """Builds an optimizer for each part of an :class:`AdvReconSegmentor` or another model.
 
     Each key of the config that holds a dict with an ``optimizer`` is a part, with what
     ``DefaultOptimWrapperConstructor`` takes (``optimizer``, ``paramwise_cfg``, ``clip_grad``);
     every other key goes to all wrappers. A part is named after a term of the model, or holds the
-    ``modules`` that it is; ``segmentor`` is all that remains:
+    ``modules`` that it is; ``segmentor`` is all that remains, if anything does:
 
     .. code-block:: python
 
@@ -213,6 +213,8 @@ class AdaptationOptimWrapperConstructor:
                     modules[part].add_module(name, children.pop(name))
         for name, child in children.items():
             modules['segmentor'].add_module(name, child)
+        if not list(modules['segmentor'].parameters()):  # all have a part, or it is no segmentor
+            del modules['segmentor']
         modules.update({name: term for name, term in terms.items()
                         if any(p.requires_grad for p in term.parameters())})
         for part in modules:
