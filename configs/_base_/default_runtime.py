@@ -1,5 +1,6 @@
 custom_imports = dict(imports=['structseg_mmseg'])
 default_scope = 'mmseg'
+runner_type = 'AdaptationRunner'  # the log file has all, the terminal what people look for
 randomness = dict(seed=0)  # equal seeds, equal results: --cfg-options randomness.seed=1 for another
 env_cfg = dict(
     cudnn_benchmark=True,
@@ -12,6 +13,7 @@ default_hooks = dict(
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(type='AtomicCheckpointHook', by_epoch=False, interval=1000, max_keep_ckpts=2),
     sampler_seed=dict(type='DistSamplerSeedHook'),
+    summary=dict(type='SummaryHook'),
     panel=dict(type='PanelHook', interval=1000),
     visualization=dict(type='SegVisualizationHook', interval=1))  # draws with --show-dir only
 custom_hooks = [

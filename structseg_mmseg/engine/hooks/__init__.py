@@ -1,5 +1,6 @@
 from .atomic_checkpoint_hook import AtomicCheckpointHook
 from .input_check_hook import InputCheckHook
 from .panel_hook import PanelHook
+from .summary_hook import SummaryHook
 
-__all__ = ['AtomicCheckpointHook', 'InputCheckHook', 'PanelHook']
+__all__ = ['AtomicCheckpointHook', 'InputCheckHook', 'PanelHook', 'SummaryHook']

@@ -1,3 +1,4 @@
+from .adaptation_runner import AdaptationRunner
 from .adaptation_train_loop import AdaptationTrainLoop
 
-__all__ = ['AdaptationTrainLoop']
+__all__ = ['AdaptationRunner', 'AdaptationTrainLoop']

@@ -1,0 +1,66 @@
+from typing import List
+
+import mmcv
+import mmengine
+import mmseg
+import torch
+from mmengine.dist import get_world_size
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from mmseg.registry import HOOKS
+from torch import nn
+
+from structseg_mmseg.version import __version__
+
+
+@HOOKS.register_module()
+class SummaryHook(Hook):
+    """Says in some lines, before a training starts, what is going to happen."""
+
+    priority = 'LOW'  # after the checks
+
+    def before_train(self, runner: Runner) -> None:
+        """Log the lines."""
+        runner.logger.info('\n' + '\n'.join(summary(runner)))
+
+
+def summary(runner: Runner) -> List[str]:
+    """Stack, data, model, optimizers, length and results of a training that is about to start."""
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    device = next(model.parameters()).device
+    name = torch.cuda.get_device_name(device) if device.type == 'cuda' else (
+        f'CPU, {torch.get_num_threads()} thread(s)')
+    lines = [f'structseg_mmseg {__version__}, torch {torch.__version__}, mmcv {mmcv.__version__}, '
+             f'mmengine {mmengine.__version__}, mmsegmentation {mmseg.__version__}; {name}, '
+             f'{get_world_size()} rank(s)']
+    loaders = getattr(runner.train_loop, 'dataloaders', dict(source=runner.train_dataloader))
+    for domain, loader in loaders.items():
+        root = getattr(getattr(loader.dataset, 'dataset', loader.dataset), 'data_root', '')
+        lines.append(f'{domain}: {len(loader.dataset)} images in {root}, {loader.batch_size} at a '
+                     'time')
+    classes = getattr(runner.train_dataloader.dataset, 'metainfo', {}).get('classes', ())
+    lines.append(f'{len(classes)} classes: {", ".join(classes)}')
+    lines.append(', '.join(f'{key} {type(part).__name__} ({_size(part)})'
+                           for key, part in model.named_children()
+                           if key not in ('data_preprocessor', 'terms') and _count(part)))
+    for key, term in getattr(model, 'terms', {}).items():
+        weight = getattr(term, 'loss_weight', None)
+        lines.append(f'term {key}: {type(term).__name__}'
+                     + (f', weight {weight:g}' if weight is not None else '')
+                     + (f' ({_size(term)})' if _count(term) else ''))
+    wrappers = runner.optim_wrapper
+    for key, wrapper in wrappers.items() if hasattr(wrappers, 'items') else [('model', wrappers)]:
+        rates = sorted({group.get('initial_lr', group['lr']) for group in wrapper.param_groups})
+        lines.append(f'optimizer of {key}: {type(wrapper.optimizer).__name__}, rate '
+                     f'{", ".join(f"{rate:g}" for rate in rates)}')
+    lines.append(f'iterations {runner.iter} to {runner.max_iters}; results in {runner.work_dir}')
+    return lines
+
+
+def _count(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def _size(module: nn.Module) -> str:
+    return f'{_count(module) / 1e6:.2f} M parameters'

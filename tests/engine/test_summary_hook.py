@@ -1,0 +1,59 @@
+import pytest
+from mmengine.config import Config
+from mmengine.runner import Runner
+from mmseg.registry import RUNNERS
+
+from structseg_mmseg.engine.hooks.summary_hook import summary
+from structseg_mmseg.engine.runner.adaptation_runner import FOR_THE_FILE
+from tests.engine.test_adaptation_train_loop import runner_cfg
+from tests.engine.test_adaptation_train_loop import trees  # noqa: F401
+
+
+@pytest.fixture
+def cfg(trees, tmp_path):  # noqa: F811
+    cfg = runner_cfg(trees, tmp_path, 1, runner_type='AdaptationRunner', log_level='INFO')
+    cfg['default_hooks']['summary'] = dict(type='SummaryHook')
+    return Config(cfg)
+
+
+def test_the_terminal_is_brief_and_the_file_has_all(cfg, tmp_path, capfd):
+    RUNNERS.build(cfg).train()
+    said = capfd.readouterr()
+    terminal = said.out + said.err
+    log, = tmp_path.glob('*/*.log')
+    log = log.read_text()
+    for start in FOR_THE_FILE[:4]:
+        assert start in log and start not in terminal
+    for text in ('source: 5 images in ', 'term adversary: Adversary, weight 0.3'):
+        assert text in log and text in terminal
+    assert len(terminal.splitlines()) < 40
+
+
+def test_the_summary(cfg, tmp_path):
+    """Every line that a reader checks before walking away from a long run."""
+    runner = Runner.from_cfg(cfg)
+    lines = []
+    runner.logger.info = lambda text: lines.append(text)
+    runner.train()
+    lines, = (text.strip().splitlines() for text in lines if 'term adversary' in text)
+    assert lines == summary(runner)[:-1] + [f'iterations 0 to 1; results in {tmp_path}']
+    stack, source, target, classes, model, rec, adv, *optimizers, _ = lines
+    assert 'torch ' in stack and 'CPU, 1 thread(s), 1 rank(s)' in stack.replace(';', ',')
+    assert source.startswith('source: 5 images in ') and source.endswith('2 at a time')
+    assert target.startswith('target: 3 images in ') and target.endswith('1 at a time')
+    assert classes == '5 classes: road, sidewalk, building, wall, fence'
+    parameters = sum(p.numel() for p in runner.model.decode_head.parameters()) / 1e6
+    assert f'decode_head DeepLabV2Head ({parameters:.2f} M parameters)' in model
+    assert rec.startswith('term reconstruction: Reconstruction, weight 0.001 (')
+    assert adv.startswith('term adversary: Adversary, weight 0.3 (')
+    assert optimizers == ['optimizer of segmentor: SGD, rate 0.01, 0.1',
+                          'optimizer of reconstruction: Adam, rate 0.002',
+                          'optimizer of adversary: Adam, rate 0.001']
+
+
+def test_other_records_pass(cfg, capfd):
+    runner = RUNNERS.build(cfg)
+    capfd.readouterr()
+    runner.logger.info('Configuration is not what the filter is about')
+    said = capfd.readouterr()
+    assert 'Configuration is not' in said.out + said.err
