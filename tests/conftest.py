@@ -20,8 +20,8 @@ import structseg_mmseg  # noqa: E402,F401
 
 ROOT = Path(__file__).resolve().parents[1]
 NUM_CLASSES = 5
-# The paper's experiments and one more: which of the two terms takes part. Tests that hand a model both
-# domains test target-statistics, which has neither, in the place of source-only.
+# The paper's experiments and one more: which of the two terms takes part. Tests that hand a model
+# both domains test target-statistics, which has neither, in the place of source-only.
 ABLATIONS = {
     'source-only': (False, False),
     'target-statistics': (False, False),

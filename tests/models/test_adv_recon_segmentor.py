@@ -437,7 +437,8 @@ def test_works_with_mmsegs_heads(head):
 def test_works_with_mmsegs_backbones(backbone, channels, stride):
     cfg = model_cfg(backbone=backbone)
     cfg['decode_head'].update(in_channels=channels)
-    cfg['terms']['reconstruction']['decoder'].update(in_channels=channels, stride=stride, channels=32)
+    cfg['terms']['reconstruction']['decoder'].update(
+        in_channels=channels, stride=stride, channels=32)
     model = MODELS.build(cfg)
     generator = torch.Generator().manual_seed(0)
     data = dict(source=batch(generator, 64, 96, True), target=batch(generator, 64, 64, False))

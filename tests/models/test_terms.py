@@ -106,6 +106,9 @@ class Seen:
     def at_image(self, x):
         return x.repeat_interleave(2, dim=-1)
 
+    def show(self, name, picture, low, high):
+        assert picture.dim() == 4 and low < high
+
 
 def test_what_d_looks_at():
     rng = np.random.default_rng(0)

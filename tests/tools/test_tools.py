@@ -199,7 +199,8 @@ def bad_data_root(root):
 
 
 def unknown_component(root):
-    return train(root, CONFIG, 'bad', 'model.terms.adversary.discriminator.type=PatchGAN', check=False)
+    return train(root, CONFIG, 'bad', 'model.terms.adversary.discriminator.type=PatchGAN',
+                 check=False)
 
 
 def class_count(root):

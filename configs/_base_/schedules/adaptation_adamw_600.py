@@ -1,5 +1,6 @@
-# A quarter of an hour on a CPU core: AdamW learns in hundreds of iterations what SGD at the paper's rate does
-# in tens of thousands. Of the rates, only E's and S's was compared with another: docs/results.md.
+# A quarter of an hour on a CPU core: AdamW learns in hundreds of iterations what SGD at the paper's
+# rate does in tens of thousands. Of the rates, E's, S's and D's were compared with others:
+# docs/results.md.
 _base_ = 'adaptation_250k.py'
 optim_wrapper = dict(
     segmentor=dict(

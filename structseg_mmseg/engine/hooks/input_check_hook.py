@@ -30,8 +30,8 @@ class InputCheckHook(Hook):
                 'each of them to None' if terms else
                 f'a {type(model).__name__} needs target images: set target_dataloader')
         if 'target' in loaders and not (model.adapts or model.takes_statistics):
-            raise InputError('target images would pass for nothing, as no layer that inference runs '
-                             'normalises by the batch: set target_dataloader=None')
+            raise InputError('target images would pass for nothing, as no layer that inference '
+                             'runs normalises by the batch: set target_dataloader=None')
         for domain, loader in loaders.items():
             _check_loader(runner, domain, loader)
         if runner.val_loop is not None:

@@ -7,8 +7,8 @@ from mmseg.registry import RUNNERS
 # How the records begin that nobody reads in a terminal; the log file has them.
 FOR_THE_FILE = ('\n' + '-' * 60 + '\nSystem environment:', 'Config:\n', 'Hooks will be executed',
                 'paramwise_options -- ', 'Distributed training is not used, all SyncBatchNorm',
-                '"HardDiskBackend" is the alias of "LocalBackend"', '"FileClient" will be deprecated',
-                'The prefix is not set in metric class')
+                '"HardDiskBackend" is the alias of "LocalBackend"',
+                '"FileClient" will be deprecated', 'The prefix is not set in metric class')
 
 
 @RUNNERS.register_module()
