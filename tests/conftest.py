@@ -1,6 +1,8 @@
 """Small models, batches and data sets in the published layouts, shared by all tests."""
 import os
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Iterator
 
 os.environ.setdefault('OMP_NUM_THREADS', '1')  # make test runs two files at a time
 
@@ -8,6 +10,7 @@ import cv2  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
+import torch.distributed as dist  # noqa: E402
 from mmengine.config import ConfigDict  # noqa: E402
 from mmengine.registry import init_default_scope  # noqa: E402
 from mmengine.structures import PixelData  # noqa: E402
@@ -128,6 +131,17 @@ def batch(generator: torch.Generator, height: int, width: int, labelled: bool,
             sample.gt_sem_seg = PixelData(data=label)
         samples.append(sample)
     return dict(inputs=images, data_samples=samples)
+
+
+@contextmanager
+def process_group(rank: int, ranks: int, folder: str) -> Iterator[None]:
+    """One of several ranks that meet in a folder, over gloo, each on a thread."""
+    dist.init_process_group('gloo', init_method=f'file://{folder}/meet', rank=rank,
+                            world_size=ranks)
+    torch.set_num_threads(1)
+    init_default_scope('mmseg')
+    yield
+    dist.destroy_process_group()
 
 
 def write_image(path: Path, array: np.ndarray) -> None:

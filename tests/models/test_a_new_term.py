@@ -4,20 +4,18 @@ from copy import deepcopy
 
 import pytest
 import torch
-import torch.distributed as dist
 import torch.multiprocessing as mp
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 from torch import nn
 
 from structseg_mmseg.errors import InputError
 from structseg_mmseg.models.terms import Term
 from structseg_mmseg.models.wrappers import AdaptationDistributedDataParallel
-from tests.conftest import ROOT, batch, model_cfg, optim_cfg
+from tests.conftest import ROOT, batch, model_cfg, optim_cfg, process_group
 from tests.engine.test_adaptation_train_loop import assert_equal_checkpoints, runner_cfg, train
 from tests.engine.test_adaptation_train_loop import trees  # noqa: F401
-from tests.models.test_adv_recon_segmentor import build, domains
+from tests.models.test_adv_recon_segmentor import build, domains, iterate
 
 PAGE = (ROOT / 'docs/add_a_method.md').read_text()
 CODE, = re.findall(r'```python\n(from .*?)```', PAGE, re.DOTALL)
@@ -100,23 +98,11 @@ def test_it_trains_and_resumes(term, trees, tmp_path):  # noqa: F811
 
 
 def work(rank, folder):
-    dist.init_process_group('gloo', init_method=f'file://{folder}/meet', rank=rank, world_size=2)
-    torch.set_num_threads(1)
-    init_default_scope('mmseg')
-    for term in LOGS:
-        model = AdaptationDistributedDataParallel(build(cfg=cfg_with(term)).train())
-        iterate(model, term, slice(2 * rank, 2 * rank + 2))
-        torch.save(model.module.state_dict(), f'{folder}/{term}.{rank}.pth')
-    dist.destroy_process_group()
-
-
-def iterate(model, term, share=slice(None)):
-    wrapper = build_optim_wrapper(model, optim_with(term))
-    generator = torch.Generator().manual_seed(0)
-    for _ in range(3):
-        data = domains(generator, size=4, valid=True)
-        model.train_step({domain: {key: value[share] for key, value in part.items()}
-                          for domain, part in data.items()}, wrapper)
+    with process_group(rank, 2, folder):
+        for term in LOGS:
+            model = AdaptationDistributedDataParallel(build(cfg=cfg_with(term)).train())
+            iterate(model, optim_with(term), slice(2 * rank, 2 * rank + 2))
+            torch.save(model.module.state_dict(), f'{folder}/{term}.{rank}.pth')
 
 
 @pytest.fixture(scope='module')
@@ -129,7 +115,7 @@ def ranks(tmp_path_factory):
 def test_two_ranks_equal_one_that_sees_all(ranks):
     first, second = (torch.load(ranks / f'MeanColour.{rank}.pth') for rank in range(2))
     model = build(cfg=cfg_with('MeanColour')).train()
-    iterate(model, 'MeanColour')
+    iterate(model, optim_with('MeanColour'))
     for key, value in model.named_parameters():
         assert torch.equal(first[key], second[key]), key
         torch.testing.assert_close(first[key], value.detach(), rtol=0, atol=1e-10, msg=key)
@@ -211,6 +197,15 @@ def test_steps_share_a_loss_scale_and_clip():
             assert not plain.any() and not mixed.any()
         else:
             assert torch.cosine_similarity(plain, mixed, dim=0) > 0.9, part
+
+
+def test_a_single_step_may_be_taken_several_times():
+    model = build(steps=[dict(times=3)]).train()
+    wrapper = build_optim_wrapper(model, optim_cfg())
+    updates, update = [], wrapper.update
+    wrapper.update = lambda **kwargs: updates.append(1) or update(**kwargs)
+    logs = model.train_step(domains(torch.Generator().manual_seed(0)), wrapper)
+    assert len(updates) == 3 and 'decode.loss_ce' in logs
 
 
 def test_a_step_may_wait_for_a_term():

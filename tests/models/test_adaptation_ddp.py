@@ -3,13 +3,11 @@ from copy import deepcopy
 
 import pytest
 import torch
-import torch.distributed as dist
 import torch.multiprocessing as mp
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import init_default_scope
 
 from structseg_mmseg.models.wrappers import AdaptationDistributedDataParallel
-from tests.conftest import ABLATIONS, model_cfg, optim_cfg
+from tests.conftest import ABLATIONS, model_cfg, optim_cfg, process_group
 from tests.models.test_adv_recon_segmentor import build, domains
 
 BATCH = 2  # of a rank
@@ -65,16 +63,12 @@ def train(case, model, ranks, rank=None):
 
 
 def work(rank, ranks, names, folder):
-    dist.init_process_group('gloo', init_method=f'file://{folder}/meet', rank=rank,
-                            world_size=ranks)
-    torch.set_num_threads(1)
-    init_default_scope('mmseg')
-    for name in names:
-        model = AdaptationDistributedDataParallel(build_case(CASES[name]))
-        assert not model.find_unused_parameters
-        train(CASES[name], model, ranks, rank)
-        torch.save(model.module.state_dict(), f'{folder}/{name}.{rank}.pth')
-    dist.destroy_process_group()
+    with process_group(rank, ranks, folder):
+        for name in names:
+            model = AdaptationDistributedDataParallel(build_case(CASES[name]))
+            assert not model.find_unused_parameters
+            train(CASES[name], model, ranks, rank)
+            torch.save(model.module.state_dict(), f'{folder}/{name}.{rank}.pth')
 
 
 @pytest.fixture(scope='module')

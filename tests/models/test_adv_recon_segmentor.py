@@ -37,6 +37,16 @@ def domains(generator, size: int = 2, valid: bool = False) -> dict:
     return data
 
 
+def iterate(model, optim: dict, share=slice(None)) -> None:
+    """Three iterations on batches of four, or on a rank's share of them."""
+    wrapper = build_optim_wrapper(model, optim)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(3):
+        data = domains(generator, size=4, valid=True)
+        model.train_step({domain: {key: value[share] for key, value in part.items()}
+                          for domain, part in data.items()}, wrapper)
+
+
 def networks(model) -> tuple:
     """G and D, each None where the model has not its term."""
     reconstruction, adversary = (

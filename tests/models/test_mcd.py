@@ -3,17 +3,15 @@ from copy import deepcopy
 
 import pytest
 import torch
-import torch.distributed as dist
 import torch.multiprocessing as mp
 import torch.nn.functional as F
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import init_default_scope
 
 from structseg_mmseg.models.wrappers import AdaptationDistributedDataParallel
-from tests.conftest import model_cfg, normed_cfg, optim_cfg
+from tests.conftest import model_cfg, normed_cfg, optim_cfg, process_group
 from tests.engine.test_adaptation_train_loop import assert_equal_checkpoints, runner_cfg, train
 from tests.engine.test_adaptation_train_loop import trees  # noqa: F401
-from tests.models.test_adv_recon_segmentor import build, domains
+from tests.models.test_adv_recon_segmentor import build, domains, iterate
 
 WEIGHT, TIMES = 5., 2  # so that d does not hide below a test's tolerance
 FORMS = ('steps', 'reversal')
@@ -157,24 +155,12 @@ def frozen_statistics(form):
     return mcd_cfg(form, backbone=dict(model_cfg()['backbone'], norm_eval=True))
 
 
-def iterate(model, share=slice(None)):
-    wrapper = build_optim_wrapper(model, mcd_optim())
-    generator = torch.Generator().manual_seed(0)
-    for _ in range(3):
-        data = domains(generator, size=4, valid=True)
-        model.train_step({domain: {key: value[share] for key, value in part.items()}
-                          for domain, part in data.items()}, wrapper)
-
-
 def work(rank, folder):
-    dist.init_process_group('gloo', init_method=f'file://{folder}/meet', rank=rank, world_size=2)
-    torch.set_num_threads(1)
-    init_default_scope('mmseg')
-    for form in FORMS:
-        model = AdaptationDistributedDataParallel(build(cfg=frozen_statistics(form)).train())
-        iterate(model, slice(2 * rank, 2 * rank + 2))
-        torch.save(model.module.state_dict(), f'{folder}/{form}.{rank}.pth')
-    dist.destroy_process_group()
+    with process_group(rank, 2, folder):
+        for form in FORMS:
+            model = AdaptationDistributedDataParallel(build(cfg=frozen_statistics(form)).train())
+            iterate(model, mcd_optim(), slice(2 * rank, 2 * rank + 2))
+            torch.save(model.module.state_dict(), f'{folder}/{form}.{rank}.pth')
 
 
 def test_two_ranks_equal_one_that_sees_all(tmp_path):
@@ -182,7 +168,7 @@ def test_two_ranks_equal_one_that_sees_all(tmp_path):
     for form in FORMS:
         first, second = (torch.load(tmp_path / f'{form}.{rank}.pth') for rank in range(2))
         model = build(cfg=frozen_statistics(form)).train()
-        iterate(model)
+        iterate(model, mcd_optim())
         for key, value in model.named_parameters():
             assert torch.equal(first[key], second[key]), key
             torch.testing.assert_close(first[key], value.detach(), rtol=0, atol=1e-10, msg=key)

@@ -1,11 +1,12 @@
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import BaseLoop, Runner
 from mmseg.registry import HOOKS
 from torch.utils.data import DataLoader
 
 from structseg_mmseg.engine.checkpoint import check_fit
+from structseg_mmseg.engine.runner.adaptation_train_loop import training_loaders
 from structseg_mmseg.errors import InputError
+from structseg_mmseg.models.wrappers import unwrapped
 
 
 @HOOKS.register_module()
@@ -21,8 +22,8 @@ class InputCheckHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Check the training loaders and the validation's."""
-        model = _unwrapped(runner)
-        loaders = getattr(runner.train_loop, 'dataloaders', dict(source=runner.train_dataloader))
+        model = unwrapped(runner.model)
+        loaders = training_loaders(runner)
         if getattr(model, 'adapts', False) and 'target' not in loaders:
             terms = getattr(model, 'terms', None)
             raise InputError(
@@ -45,16 +46,12 @@ class InputCheckHook(Hook):
         """Compare keys and shapes, unless the weights only initialise a training."""
         trains = isinstance(runner._train_loop, BaseLoop)  # built by train(), not by test()
         if runner._resume or not trains:
-            check_fit(_unwrapped(runner), checkpoint, runner._load_from)
-
-
-def _unwrapped(runner: Runner):
-    return runner.model.module if is_model_wrapper(runner.model) else runner.model
+            check_fit(unwrapped(runner.model), checkpoint, runner._load_from)
 
 
 def _check_loader(runner: Runner, domain: str, loader: DataLoader) -> None:
     classes = getattr(loader.dataset, 'metainfo', {}).get('classes')
-    num_classes = getattr(_unwrapped(runner), 'num_classes', None)  # a translator has none
+    num_classes = getattr(unwrapped(runner.model), 'num_classes', None)  # a translator has none
     if None not in (classes, num_classes) and len(classes) != num_classes:
         raise InputError(f'the {domain} data has {len(classes)} classes where decode_head has '
                          f'{num_classes}: set model.decode_head.num_classes, or metainfo.classes '

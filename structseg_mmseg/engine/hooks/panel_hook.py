@@ -5,12 +5,12 @@ import numpy as np
 import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmseg.registry import HOOKS
-from torch import Tensor, nn
+from torch import Tensor
 
 from structseg_mmseg.models.terms.min_entropy import self_information
+from structseg_mmseg.models.wrappers import unwrapped
 
 TITLE = 14  # pixels
 
@@ -35,7 +35,7 @@ class PanelHook(Hook):
     def before_train_iter(self, runner: Runner, batch_idx: int,
                           data_batch: Optional[dict] = None) -> None:
         """Ask for pictures, every now and then."""
-        model = _unwrapped(runner.model)
+        model = unwrapped(runner.model)
         if is_main_process() and self.every_n_train_iters(runner, self.interval) and hasattr(
                 model, 'pictures'):
             model.pictures = {}
@@ -43,7 +43,7 @@ class PanelHook(Hook):
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Optional[dict] = None,
                          outputs: Optional[dict] = None) -> None:
         """Draw them."""
-        model = _unwrapped(runner.model)
+        model = unwrapped(runner.model)
         pictures = getattr(model, 'pictures', None)
         if pictures is None:
             return
@@ -94,7 +94,3 @@ def _picture(picture: Tensor, rgb: bool) -> np.ndarray:
     if picture.shape[2] == 1:  # a map
         return cv2.applyColorMap(picture, cv2.COLORMAP_JET)[..., ::-1]
     return picture if rgb else picture[..., ::-1]
-
-
-def _unwrapped(model: nn.Module) -> nn.Module:
-    return model.module if is_model_wrapper(model) else model

@@ -6,11 +6,12 @@ import mmseg
 import torch
 from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmseg.registry import HOOKS
 from torch import nn
 
+from structseg_mmseg.engine.runner.adaptation_train_loop import training_loaders
+from structseg_mmseg.models.wrappers import unwrapped
 from structseg_mmseg.version import __version__
 
 
@@ -27,15 +28,14 @@ class SummaryHook(Hook):
 
 def summary(runner: Runner) -> List[str]:
     """Stack, data, model, optimizers, length and results of a training that is about to start."""
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    model = unwrapped(runner.model)
     device = next(model.parameters()).device
     name = torch.cuda.get_device_name(device) if device.type == 'cuda' else (
         f'CPU, {torch.get_num_threads()} thread(s)')
     lines = [f'structseg_mmseg {__version__}, torch {torch.__version__}, mmcv {mmcv.__version__}, '
              f'mmengine {mmengine.__version__}, mmsegmentation {mmseg.__version__}; {name}, '
              f'{get_world_size()} rank(s)']
-    loaders = getattr(runner.train_loop, 'dataloaders', dict(source=runner.train_dataloader))
-    for domain, loader in loaders.items():
+    for domain, loader in training_loaders(runner).items():
         root = getattr(getattr(loader.dataset, 'dataset', loader.dataset), 'data_root', '')
         lines.append(f'{domain}: {len(loader.dataset)} images in {root}, {loader.batch_size} at a '
                      'time')

@@ -90,6 +90,11 @@ class AdaptationTrainLoop(IterBasedTrainLoop):
         super().run_iter(data_batch)
 
 
+def training_loaders(runner: Runner) -> Dict[str, DataLoader]:
+    """The loaders of a training that is about to start, by domain, whatever its loop."""
+    return getattr(runner.train_loop, 'dataloaders', dict(source=runner.train_dataloader))
+
+
 class SeededDataset(Dataset):
     """A data set that seeds what is random in a sample when it is asked for.
 

@@ -164,17 +164,15 @@ class AdvReconSegmentor(EncoderDecoder):
                 skipped.
         """
         model = model or self
-        if len(self.steps) == 1:
-            return self._step(self.steps[0], data, optim_wrapper, model)
-        logs = {}
+        logs, total = {}, 0
         for step in self.steps:
             if step['when'] is not None and not self.terms[step['when']].ready:
                 continue
             for _ in range(step['times']):
                 log = self._step(step, data, optim_wrapper, model)
-            logs.update(add_prefix(log, step['name']))
-        logs['loss'] = sum(value for name, value in logs.items() if name.endswith('.loss'))
-        return logs
+            total += log['loss']
+            logs.update(log if len(self.steps) == 1 else add_prefix(log, step['name']))
+        return {**logs, 'loss': total}
 
     def _step(self, step: dict, data: Dict[str, dict], optim_wrapper: OptimWrapper,
               model: nn.Module) -> Dict[str, Tensor]:

@@ -1,3 +1,3 @@
-from .adaptation_ddp import AdaptationDistributedDataParallel
+from .adaptation_ddp import AdaptationDistributedDataParallel, unwrapped
 
-__all__ = ['AdaptationDistributedDataParallel']
+__all__ = ['AdaptationDistributedDataParallel', 'unwrapped']

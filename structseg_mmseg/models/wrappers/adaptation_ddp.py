@@ -1,7 +1,7 @@
 from typing import Dict, List, Optional
 
 import torch
-from mmengine.model import MMDistributedDataParallel
+from mmengine.model import MMDistributedDataParallel, is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmengine.registry import MODEL_WRAPPERS  # where the runner looks the name up
 from torch import Tensor, nn
@@ -34,3 +34,8 @@ class AdaptationDistributedDataParallel(MMDistributedDataParallel):
     def train_step(self, data: Dict[str, dict], optim_wrapper: OptimWrapper) -> Dict[str, Tensor]:
         """As :meth:`AdvReconSegmentor.train_step`, with one exchange of gradients."""
         return self.module.train_step(data, optim_wrapper, model=self)
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """A model without the wrapper that distributes it, if it has one."""
+    return model.module if is_model_wrapper(model) else model
