@@ -139,9 +139,11 @@ async def run_all(runs: List[Run], args: argparse.Namespace) -> List[str]:
             run.folder.mkdir(parents=True, exist_ok=True)
             failure = None
             if not run.checkpoint.exists():
+                # At the start, --resume would take a config's load_from for a run to go on with.
+                resume = ['--resume'] if (run.folder / 'last_checkpoint').exists() else []
                 failure = await call(
                     args.jobs, slot, run.folder / 'train.log', TOOLS / 'train.py', run.config,
-                    '--work-dir', run.folder, '--resume', '--cfg-options',
+                    '--work-dir', run.folder, *resume, '--cfg-options',
                     *args.cfg_options_text, f'randomness.seed={run.seed}')
             if failure is None:
                 options = ['--cfg-options', *args.cfg_options_text] if args.cfg_options else []

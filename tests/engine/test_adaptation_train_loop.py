@@ -9,6 +9,7 @@ import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner, find_latest_checkpoint
+from mmseg.registry import RUNNERS
 
 from structseg_mmseg.datasets import LabelIdsDataset
 from structseg_mmseg.engine.checkpoint import load_from_local
@@ -89,7 +90,7 @@ class Recorder(Hook):
 
 
 def record(cfg):
-    runner = Runner.from_cfg(Config(cfg))
+    runner = RUNNERS.build(Config(cfg))
     recorder = Recorder()
     runner.register_hook(recorder)
     runner.train()
@@ -217,6 +218,18 @@ def test_a_resumed_run_keeps_its_seed(trees, tmp_path):
     straight, seen = train(runner_cfg(trees, tmp_path / 'straight', 4))
     train(runner_cfg(trees, tmp_path / 'resumed', 2))
     second, rest = train(runner_cfg(trees, tmp_path / 'resumed', 4, seed=7, resume=True))
+    assert_equal_checkpoints(second, straight)
+    assert rest['target'] == seen['target'][2:]
+
+
+def test_load_from_is_where_a_run_starts_not_where_it_resumes(trees, tmp_path):
+    """Its last checkpoint comes first, and behind it the run is what it would have been."""
+    train(runner_cfg(trees, tmp_path / 'first', 3))
+    options = dict(runner_type='AdaptationRunner', load_from=str(tmp_path / 'first/iter_3.pth'))
+    straight, seen = train(runner_cfg(trees, tmp_path / 'straight', 4, seed=1, **options))
+    train(runner_cfg(trees, tmp_path / 'resumed', 2, seed=1, **options))
+    second, rest = train(
+        runner_cfg(trees, tmp_path / 'resumed', 4, seed=1, resume=True, **options))
     assert_equal_checkpoints(second, straight)
     assert rest['target'] == seen['target'][2:]
 

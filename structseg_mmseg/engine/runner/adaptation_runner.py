@@ -1,7 +1,7 @@
 import logging
 
 from mmengine.logging import MMLogger
-from mmengine.runner import Runner
+from mmengine.runner import Runner, find_latest_checkpoint
 from mmseg.registry import RUNNERS
 
 # How the records begin that nobody reads in a terminal; the log file has them.
@@ -13,7 +13,11 @@ FOR_THE_FILE = ('\n' + '-' * 60 + '\nSystem environment:', 'Config:\n', 'Hooks w
 
 @RUNNERS.register_module()
 class AdaptationRunner(Runner):
-    """``Runner`` whose terminal shows what people look for; its log file has everything."""
+    """``Runner`` whose terminal shows what people look for; its log file has everything.
+
+    ``--resume`` goes on with the work dir's last checkpoint also where ``load_from`` names what a
+    training starts from. mmengine's would go on behind *that* file's last iteration.
+    """
 
     def build_logger(self, *args, **kwargs) -> MMLogger:
         """As ``Runner``'s, with a filter on what it writes to the terminal."""
@@ -22,6 +26,12 @@ class AdaptationRunner(Runner):
             if not isinstance(handler, logging.FileHandler):
                 handler.addFilter(_for_the_terminal)
         return logger
+
+    def load_or_resume(self) -> None:
+        """As ``Runner``'s, but of two places to resume from the work dir comes first."""
+        if self._resume and find_latest_checkpoint(self.work_dir):
+            self._load_from = None
+        super().load_or_resume()
 
 
 def _for_the_terminal(record: logging.LogRecord) -> bool:
