@@ -170,3 +170,29 @@ def write_cityscapes(root: Path, number: int = 2, size=(32, 64), seed: int = 1,
             write_image(root / f'gtFine/{name}_gtFine_labelIds.png',
                         rng.integers(0, 34, size, np.uint8))
     return root
+
+
+def write_synthia(root: Path, number: int = 2, size=(36, 64)) -> Path:
+    """A tree as SYNTHIA-RAND-CITYSCAPES' archive unpacks; green numbers the instances."""
+    rng = np.random.default_rng(2)
+    for index in range(number):
+        write_image(root / f'RGB/{index:07d}.png', rng.integers(0, 256, (*size, 3), np.uint8))
+        ids = rng.integers(0, 23, size)
+        instances = rng.integers(0, 1000, size)
+        write_image(root / f'GT/LABELS/{index:07d}.png',
+                    np.stack([0 * ids, instances, ids], -1).astype(np.uint16))  # BGR
+    return root
+
+
+def write_acdc(root: Path, folders, number: int = 2, size=(36, 64)) -> Path:
+    """Folders of ACDC's or Dark Zurich's archives, ``fog/val`` or ``val/night``, with trainIds."""
+    rng = np.random.default_rng(3)
+    for folder in folders:
+        for index in range(number):
+            name = f'{folder}/GOPR0001/GOPR0001_frame_{index:06d}'
+            write_image(root / f'rgb_anon/{name}_rgb_anon.png',
+                        rng.integers(0, 256, (*size, 3), np.uint8))
+            label = rng.integers(0, 19, size, np.uint8)
+            label[:9] = 255
+            write_image(root / f'gt/{name}_gt_labelTrainIds.png', label)
+    return root

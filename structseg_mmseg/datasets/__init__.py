@@ -1,4 +1,6 @@
-from .label_ids import CityscapesLabelIdsDataset, GTADataset, LabelIdsDataset
-from .transforms import MapLabelIds
+from .label_ids import (CityscapesLabelIdsDataset, GTADataset, LabelIdsDataset,
+                        SynthiaDataset)
+from .transforms import LoadSynthiaLabels, MapLabelIds
 
-__all__ = ['CityscapesLabelIdsDataset', 'GTADataset', 'LabelIdsDataset', 'MapLabelIds']
+__all__ = ['CityscapesLabelIdsDataset', 'GTADataset', 'LabelIdsDataset', 'LoadSynthiaLabels',
+           'MapLabelIds', 'SynthiaDataset']

@@ -11,7 +11,7 @@ from structseg_mmseg.errors import InputError
 
 
 class LabelIdsDataset(BaseSegDataset):
-    """A data set whose labels hold Cityscapes' labelIds, as its archive is unpacked.
+    """A data set whose labels hold ids, by default Cityscapes' labelIds, as its archive is unpacked.
 
     The transform ``MapLabelIds`` turns the ids into the indices of ``metainfo['classes']``, by
     default the 19 classes of Cityscapes' evaluation, else any choice of them in any order; all
@@ -123,3 +123,18 @@ class CityscapesLabelIdsDataset(LabelIdsDataset):
                  seg_map_suffix: str = '_gtFine_labelIds.png',
                  **kwargs) -> None:
         super().__init__(img_suffix=img_suffix, seg_map_suffix=seg_map_suffix, **kwargs)
+
+
+@DATASETS.register_module()
+class SynthiaDataset(LabelIdsDataset):
+    """SYNTHIA-RAND-CITYSCAPES: ``RGB/0000000.png`` and ``GT/LABELS/0000000.png`` below one root.
+
+    Its ids are its own, and come by the transform ``LoadSynthiaLabels``. All 19 classes have one,
+    but no image shows terrain, trucks or trains.
+    """
+
+    label_ids = (3, 4, 2, 21, 5, 7, 15, 9, 6, 16, 1, 10, 17, 8, 18, 19, 20, 12, 11)
+    num_label_ids = 23
+
+    def __init__(self, img_suffix: str = '.png', **kwargs) -> None:
+        super().__init__(img_suffix=img_suffix, **kwargs)

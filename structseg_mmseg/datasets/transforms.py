@@ -1,4 +1,8 @@
+import mmcv
+import mmengine.fileio as fileio
+import numpy as np
 from mmcv.transforms import BaseTransform
+from mmseg.datasets.transforms import LoadAnnotations
 from mmseg.registry import TRANSFORMS
 
 from structseg_mmseg.errors import InputError
@@ -33,3 +37,22 @@ class MapLabelIds(BaseTransform):
                              f'{len(lut) - 1}, so give labelIds (not trainIds), or mend the file'
                              ) from None
         return results
+
+
+@TRANSFORMS.register_module()
+class LoadSynthiaLabels(LoadAnnotations):
+    """``LoadAnnotations`` for SYNTHIA, whose labels have three channels of 16 bits, red for the ids.
+
+    Pillow, which ``LoadAnnotations`` decodes with, would keep the upper 8 of them: zeros.
+    """
+
+    def _load_seg_map(self, results: dict) -> None:
+        path = results['seg_map_path']
+        label = mmcv.imfrombytes(
+            fileio.get(path, backend_args=self.backend_args), flag='unchanged', backend='cv2')
+        assert label is not None, f'failed to decode {path}'  # as mmcv says it of images
+        if label.ndim != 3 or label.dtype != np.uint16:
+            raise InputError(f'{path} has {label.dtype} and the shape {label.shape}: give the file '
+                             'of GT/LABELS, with three channels of 16 bits')
+        results['gt_seg_map'] = label[..., 2].astype(np.uint8)  # BGR
+        results['seg_fields'].append('gt_seg_map')

@@ -6,9 +6,9 @@ import pytest
 from cityscapesscripts.helpers.labels import labels
 from mmseg.datasets import CityscapesDataset
 
-from structseg_mmseg.datasets import CityscapesLabelIdsDataset, GTADataset
+from structseg_mmseg.datasets import CityscapesLabelIdsDataset, GTADataset, SynthiaDataset
 from structseg_mmseg.errors import InputError
-from tests.conftest import write_cityscapes, write_gta, write_image
+from tests.conftest import write_cityscapes, write_gta, write_image, write_synthia
 
 PIPELINE = [dict(type='LoadImageFromFile', imdecode_backend='pillow'),
             dict(type='LoadAnnotations'), dict(type='MapLabelIds'), dict(type='PackSegInputs')]
@@ -141,3 +141,43 @@ def test_unreadable_files(tmp_path, folder, content):
                       'empty': b'', 'text': b'not a picture'}[content])
     with pytest.raises(InputError, match=f'{folder}/00001.png.* cannot be read'):
         gta(root)[0]
+
+
+SYNTHIA_PIPELINE = [PIPELINE[0], dict(type='LoadSynthiaLabels'), *PIPELINE[2:]]
+# The list that comes with SYNTHIA-RAND-CITYSCAPES, in Cityscapes' names.
+SYNTHIA = [
+    None, 'sky', 'building', 'road', 'sidewalk', 'fence', 'vegetation', 'pole', 'car',
+    'traffic sign', 'person', 'bicycle', 'motorcycle', None, None, 'traffic light', 'terrain',
+    'rider', 'truck', 'bus', 'train', 'wall', None]
+
+
+def synthia(root, **kwargs):
+    return SynthiaDataset(data_root=str(root), pipeline=SYNTHIA_PIPELINE,
+                          data_prefix=dict(img_path='RGB', seg_map_path='GT/LABELS'), **kwargs)
+
+
+def test_synthia(tmp_path):
+    """All its ids, red of 16 bits, beside other numbers in the other channels."""
+    dataset = synthia(write_synthia(tmp_path))
+    assert len(dataset) == 2
+    for index in range(len(dataset)):
+        path = dataset.get_data_info(index)['seg_map_path']
+        ids = cv2.imread(path, cv2.IMREAD_UNCHANGED)[..., 2]
+        assert set(np.unique(ids)) == set(range(23))
+        label = dataset[index]['data_samples'].gt_sem_seg.data[0].numpy()
+        for label_id, name in enumerate(SYNTHIA):
+            expected = 255 if name is None else dataset.metainfo['classes'].index(name)
+            assert (label[ids == label_id] == expected).all()
+
+
+@pytest.mark.parametrize('array,words', [
+    (np.zeros((36, 64), np.uint8), 'with three channels of 16 bits'),  # converted to one channel
+    (np.zeros((36, 64, 3), np.uint8), 'with three channels of 16 bits'),  # GT/COLOR
+    (None, 'cannot be read')])
+def test_a_label_that_is_not_synthias(tmp_path, array, words):
+    root = write_synthia(tmp_path)
+    path = root / 'GT/LABELS/0000000.png'
+    path.write_bytes(b'nothing') if array is None else write_image(path, array)
+    with pytest.raises(InputError, match=words) as error:
+        synthia(root)[0]
+    assert str(path) in str(error.value)

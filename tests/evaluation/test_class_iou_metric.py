@@ -1,9 +1,11 @@
 import numpy as np
+import pytest
 import torch
 from cityscapesscripts.evaluation import evalPixelLevelSemanticLabeling as official
 from cityscapesscripts.helpers.labels import trainId2label
 
 from structseg_mmseg.datasets import CityscapesLabelIdsDataset
+from structseg_mmseg.errors import InputError
 from structseg_mmseg.evaluation import ClassIoUMetric
 from tests.conftest import write_image
 
@@ -48,3 +50,16 @@ def test_a_class_that_is_nowhere_is_nan():
     metric.process({}, [dict(pred_sem_seg=zeros, gt_sem_seg=zeros)])
     got = metric.evaluate(size=1)
     assert got['IoU.a'] == got['mIoU'] == 100 and np.isnan(got['IoU.b'])
+
+
+def test_means_over_some_classes():
+    metric = ClassIoUMetric(means=dict(both=('a', 'c')))
+    metric.dataset_meta = dict(classes=('a', 'b', 'c'))
+    truth, prediction = torch.tensor([[[0, 0, 1, 2]], [[0, 1, 1, 2]]])
+    results = [dict(pred_sem_seg=dict(data=prediction), gt_sem_seg=dict(data=truth))]
+    metric.process({}, results)
+    assert metric.evaluate(size=1)['both'] == 100 * (1 / 2 + 1) / 2
+    metric.means = dict(both=('a', 'd'))
+    metric.process({}, results)
+    with pytest.raises(InputError, match="names 'd'"):
+        metric.evaluate(size=1)

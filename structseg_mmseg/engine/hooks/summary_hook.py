@@ -1,4 +1,4 @@
-from typing import List
+from typing import Any, List
 
 import mmcv
 import mmengine
@@ -36,9 +36,10 @@ def summary(runner: Runner) -> List[str]:
              f'mmengine {mmengine.__version__}, mmsegmentation {mmseg.__version__}; {name}, '
              f'{get_world_size()} rank(s)']
     for domain, loader in training_loaders(runner).items():
-        root = getattr(getattr(loader.dataset, 'dataset', loader.dataset), 'data_root', '')
-        lines.append(f'{domain}: {len(loader.dataset)} images in {root}, {loader.batch_size} at a '
-                     'time')
+        dataset: Any = getattr(loader.dataset, 'dataset', loader.dataset)
+        roots = dict.fromkeys(part.data_root for part in getattr(dataset, 'datasets', [dataset]))
+        lines.append(f'{domain}: {len(dataset)} images in {", ".join(roots)}, {loader.batch_size} '
+                     'at a time')
     classes = getattr(runner.train_dataloader.dataset, 'metainfo', {}).get('classes', ())
     lines.append(f'{len(classes)} classes: {", ".join(classes)}')
     lines.append(', '.join(f'{key} {type(part).__name__} ({_size(part)})'
