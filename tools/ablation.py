@@ -5,9 +5,10 @@
 
 Gains are counted from the first config, and as a share of the gap between it and the config whose
 name ends with ``_oracle``, if there is one. A run has the folder DIR/<config>/seed_<seed>; DIR gets
-``table.md``, ``table.csv`` and ``curves.png``, anew after each run, and at the end ``examples.png``
-of the first seed. The same command again finishes what was interrupted, in whatever way, and keeps
-what is finished: give another DIR for other options.
+``table.md``, ``table.csv``, ``curves.png`` and ``bars.png``, anew after each run. At the end come
+``examples.png`` and ``changed.png``, the images that changed most, both of the first seed, and the
+page ``report.html`` with all of it. The same command again finishes what was interrupted, in
+whatever way, and keeps what is finished: give another DIR for other options.
 
 N runs go on at a time (on Linux), each on its share of the cores and, if there are GPUs, on one.
 """
@@ -17,6 +18,7 @@ import csv
 import ctypes
 import json
 import os
+import shlex
 import signal
 import sys
 import time
@@ -27,6 +29,8 @@ from typing import Dict, List, Optional
 
 import numpy as np
 import torch
+from analysis_tools.compare import draw_bars
+from analysis_tools.report import write_report
 from matplotlib.figure import Figure
 from mmengine.config import Config, DictAction
 
@@ -163,12 +167,20 @@ async def run_all(runs: List[Run], args: argparse.Namespace) -> List[str]:
     print()
     done = [run for run in runs if run.finished]
     if done:
-        summarize(runs, args.work_dir)
+        rows = summarize(runs, args.work_dir)
         folders = [run.folder for run in done if run.seed == runs[0].seed]
-        if folders:
+        pictures = dict(examples=folders) if folders else {}
+        if len(folders) > 1:
+            # An oracle is the last only where nothing else is: its gain is no method's.
+            changed = sorted(folders[1:],
+                             key=lambda folder: not folder.parent.name.endswith('_oracle'))
+            pictures['changed'] = [folders[0], *changed, '--changed', '--samples', 4]
+        for name, options in pictures.items():
             failures.append(await call(
-                1, 0, args.work_dir / 'examples.log', TOOLS / 'analysis_tools/compare.py',
-                *folders, '--picture', args.work_dir / 'examples.png'))
+                1, 0, args.work_dir / f'{name}.log', TOOLS / 'analysis_tools/compare.py', *options,
+                '--picture', args.work_dir / f'{name}.png'))
+        write_report(args.work_dir, shlex.join(['python', *sys.argv]), rows, {
+            f'{run.config.stem}, seed {run.seed}': run.logged('loss') for run in done})
     return [failure for failure in failures if failure is not None]
 
 
@@ -207,8 +219,8 @@ async def show_progress(runs: List[Run]) -> None:
         await asyncio.sleep(1 if terminal else 30)
 
 
-def summarize(runs: List[Run], folder: Path) -> None:
-    """Write tables and curves of the runs that are finished."""
+def summarize(runs: List[Run], folder: Path) -> List[List[str]]:
+    """Write tables, curves and bars of the runs that are finished, and return the table's rows."""
     groups = {}  # in the order of the configs, whichever was the first to finish
     for run in runs:
         groups.setdefault(run.config.stem, [])
@@ -225,8 +237,16 @@ def summarize(runs: List[Run], folder: Path) -> None:
                     if metric == 'mIoU' or metric.startswith('IoU.')}
     minutes = {stem: np.mean([run.minutes for run in group]) for stem, group in groups.items()}
     write_csv(scores, folder / 'table.csv')
-    (folder / 'table.md').write_text(markdown(scores, minutes, runs[0].config.stem))
+    rows = tabulate(scores, minutes, runs[0].config.stem)
+    (folder / 'table.md').write_text(markdown(rows))
     draw_curves(groups, folder / 'curves.png')
+    classes = [column for column in columns_of(scores) if column.startswith('test IoU.')]
+    bars = {}
+    for stem in groups:
+        seeds = scores.get((stem, 'averaged'), scores[stem, 'last'])
+        bars[stem] = tuple(zip(*(over_seeds(seeds, column) for column in classes)))
+    draw_bars([column.removeprefix('test IoU.') for column in classes], bars, folder / 'bars.png')
+    return rows
 
 
 def columns_of(scores: Scores) -> List[str]:
@@ -254,15 +274,14 @@ def write_csv(scores: Scores, path: Path) -> None:
                 writer.writerow([*key, name, *(f'{value:.4f}' for value in values)])
 
 
-def markdown(scores: Scores, minutes: Dict[str, float], first: str) -> str:
-    """A row for each config and variant: means over the seeds."""
+def tabulate(scores: Scores, minutes: Dict[str, float], first: str) -> List[List[str]]:
+    """A head, and a row for each config and variant: means over the seeds."""
     columns = columns_of(scores)
     splits = [column for column in columns if column.endswith(' mIoU')]
     classes = [column for column in columns if column.startswith('test IoU.')]
     oracle = next((stem for stem, _ in scores if stem.endswith('_oracle')), None)
     rows = [['config', 'variant', 'seeds', *splits, 'gain', *(['of the gap'] if oracle else []),
-             *(column.removeprefix('test IoU.') for column in classes), 'minutes'],
-            ['---'] * 3 + ['---:'] * (len(splits) + len(classes) + (3 if oracle else 2))]
+             *(column.removeprefix('test IoU.') for column in classes), 'minutes']]
     for (stem, variant), seeds in scores.items():
         row = [stem, variant, str(len(seeds))]
         for column in splits:
@@ -277,12 +296,17 @@ def markdown(scores: Scores, minutes: Dict[str, float], first: str) -> str:
         row += [f'{over_seeds(seeds, column)[0]:.1f}' for column in classes]
         row.append(f'{minutes[stem]:.1f}')
         rows.append(['' if cell in ('nan', '+nan', 'nan%') else cell for cell in row])
-    return '\n'.join(f'| {" | ".join(row)} |' for row in rows) + '\n'
+    return rows
+
+
+def markdown(rows: List[List[str]]) -> str:
+    lines = [rows[0], ['---'] * 3 + ['---:'] * (len(rows[0]) - 3), *rows[1:]]
+    return '\n'.join(f'| {" | ".join(line)} |' for line in lines) + '\n'
 
 
 def draw_curves(groups: Dict[str, List[Run]], path: Path) -> None:
     """Validation mIoU over the iterations: mean over the seeds, in a band of one deviation."""
-    axes = Figure().subplots()
+    axes = Figure(layout='constrained').subplots()
     for stem, group in groups.items():
         curves = [run.logged('mIoU') for run in group]
         steps = sorted(set(curves[0]).intersection(*curves))
@@ -293,7 +317,7 @@ def draw_curves(groups: Dict[str, List[Run]], path: Path) -> None:
             std = values.std(axis=0, ddof=1)
             axes.fill_between(steps, mean - std, mean + std, alpha=0.2)
     axes.set(xlabel='iteration', ylabel='mIoU in validation, percent')
-    axes.legend()
+    axes.figure.legend(loc='outside lower center')  # over no curve
     axes.figure.savefig(path, dpi=150)
 
 

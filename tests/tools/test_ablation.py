@@ -1,13 +1,14 @@
 """An ablation of three configs, one of them broken, that is killed and then finished."""
+import base64
 import csv
 import json
 import os
 import re
-import runpy
 import statistics
 import subprocess
 import sys
 import time
+from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -41,6 +42,7 @@ OPTIONS = ('train_cfg.max_iters=4', 'train_cfg.val_interval=2', 'default_hooks.l
            'default_hooks.checkpoint.interval=1')
 JOBS = 2
 GOOD = ('source-only', 'full_oracle')
+PICTURES = ('curves', 'bars', 'examples', 'changed')
 
 
 def start(root, tool, *args):
@@ -144,10 +146,11 @@ def test_a_failing_config_stops_no_other(finished):
         assert 'data has 8 classes where decode_head has 9' in failure
     assert len(list(finished.root.glob('out/*/*/results.json'))) == 4
     assert re.search(r'\d+/24 iterations, \d/6 runs', output.stdout)
-    curves, examples = (cv2.imread(str(finished.root / f'out/{name}.png'))
-                        for name in ('curves', 'examples'))
-    assert curves.std() > 0
-    assert examples.shape == (3 * (129 + 4), 4 * (257 + 4), 3)  # image, truth and both configs
+    for name in PICTURES:
+        assert cv2.imread(str(finished.root / f'out/{name}.png')).std() > 0
+    for name in ('examples', 'changed'):
+        assert 'source-only/seed_0, full_oracle/seed_0\n  demo_' in (
+            finished.root / f'out/{name}.log').read_text()
 
 
 def results(root, name):
@@ -187,7 +190,72 @@ def test_the_tables_are_the_results(finished):
     assert row['road'] == f'{statistics.mean(roads):.1f}'
 
 
-def test_what_a_resumed_run_repeats_counts_once(tmp_path):
+class Page(HTMLParser):
+    """A page's elements as (tag, attributes, text); tags must be closed in order."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.open, self.elements = [], []
+        self.feed(path.read_text(encoding='utf-8'))
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag, attributes):
+        element = SimpleNamespace(tag=tag, text='', **dict(attributes))
+        self.elements.append(element)
+        if tag not in ('meta', 'link', 'img'):
+            self.open.append(element)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop().tag == tag
+
+    def handle_data(self, data):
+        for element in self.open:
+            element.text += data
+
+    def all(self, *tags):
+        return [element for element in self.elements if element.tag in tags]
+
+
+def test_the_page_is_complete_and_asks_for_nothing(finished):
+    out = finished.root / 'out'
+    page = Page(out / 'report.html')
+    for element in page.elements:
+        assert not {'srcset', 'data', 'poster', 'action', 'style'} & set(vars(element))
+        for name in ('src', 'href'):
+            assert getattr(element, name, '#').startswith(('data:', '#'))
+    assert page.all('html')[0].lang == 'en' and page.all('title')[0].text == 'Ablation out'
+    sheet = page.all('style')[0].text
+    assert 'prefers-color-scheme: dark' in sheet and 'url(' not in sheet and '@import' not in sheet
+    assert '--seeds 0 1 --work-dir' in page.all('pre')[0].text
+    rows = [[cell.strip() for cell in line.strip('|').split('|')]
+            for line in (out / 'table.md').read_text().splitlines()]
+    del rows[1]
+    cells = iter(page.all('th', 'td'))
+    assert [[next(cells).text for _ in row] for row in rows] == rows and next(cells, None) is None
+    images = page.all('img')
+    assert len(images) == 8 and all(image.alt for image in images)
+    for name, image in zip(PICTURES, images):
+        assert base64.b64decode(image.src.split(',')[1]) == (out / f'{name}.png').read_bytes()
+    assert [element.text for element in page.all('summary')] == [
+        f'{name}, seed {seed}' for seed in (0, 1) for name in GOOD]
+
+
+def test_the_page_escapes_names(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / 'tools'))
+    from analysis_tools.report import write_report
+    name = '<b>&amp;"c'
+    write_report(tmp_path, f'python {name}', [['config', name], [name, '1']],
+                 {name: {50: {'loss': 2, 'loss_a': 1}, 100: {'loss': 1}}, 'short': {}})
+    page = Page(tmp_path / 'report.html')
+    assert not page.all('b')
+    assert [element.text for element in page.all('th', 'td')] == ['config', name, name, '1']
+    assert page.all('pre')[0].text == f'python {name}'
+    assert [element.text for element in page.all('summary')] == [name]
+    assert [image.alt for image in page.all('img')] == [f'Losses of {name} over the iterations']
+
+
+def test_what_a_resumed_run_repeats_counts_once(tmp_path, monkeypatch):
     logs = {'1': [dict(loss=1, time=1, step=50), dict(loss=1, time=2, step=100),
                   dict(mIoU=30, time=9, step=100), dict(loss=1, time=9, step=150),
                   dict(mIoU=50, time=9, step=150)],
@@ -198,8 +266,9 @@ def test_what_a_resumed_run_repeats_counts_once(tmp_path):
         path.parent.mkdir(parents=True)
         path.write_text(''.join(f'{json.dumps(record)}\n' for record in records)
                         + '{"loss": 1, "ti')  # cut off
-    one = runpy.run_path(str(ROOT / 'tools/ablation.py'))['Run'](
-        config=Path('a.py'), seed=0, folder=tmp_path, max_iters=220)
+    monkeypatch.syspath_prepend(str(ROOT / 'tools'))
+    from ablation import Run
+    one = Run(config=Path('a.py'), seed=0, folder=tmp_path, max_iters=220)
     assert one.iterations == 200
     assert one.minutes == pytest.approx((1 + 2 + 3 + 4) / 4 * 220 / 60)
     assert {step: record['mIoU'] for step, record in one.logged('mIoU').items()} == {

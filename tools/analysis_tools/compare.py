@@ -1,41 +1,86 @@
-"""Compare trained and tested models: a table of mIoU by class and a picture.
+"""Compare trained and tested models: a table of IoU by class, its bars, and a picture.
 
-    python tools/analysis_tools/compare.py WORK_DIR [WORK_DIR ...] [--picture FILE]
+    python tools/analysis_tools/compare.py WORK_DIR [WORK_DIR ...] [--bars FILE]
+        [--picture FILE [--samples N] [--images NAME ... | --changed]]
 
 Each WORK_DIR is one that tools/train.py and tools/test.py, or tools/ablation.py, have written to.
 The picture shows images of the test set with their truth and what the last checkpoint of each model
-makes of them.
+makes of them: the images are evenly spread, named, or those that changed most from the first model
+to the last, half of them for better and half for worse, by the mIoU of the image alone.
 """
 import argparse
 import json
 import os
+import re
 from pathlib import Path
-from typing import Dict
+from typing import Dict, List, Optional, Sequence, Tuple
 
 import cv2
 import numpy as np
+import torch
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from mmengine.config import Config
+from mmengine.device import get_device
 from mmengine.registry import init_default_scope
 from mmengine.runner import find_latest_checkpoint
+from mmengine.utils import track_iter_progress
 from mmseg.apis import inference_model, init_model
+from mmseg.datasets import BaseSegDataset
+from mmseg.evaluation import IoUMetric
+from mmseg.models import BaseSegmentor
 from mmseg.registry import DATASETS
 
 from structseg_mmseg.errors import InputError, one_sentence_errors
+
+TILE = 1.8  # inches that an image is wide in the picture
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('work_dirs', type=Path, nargs='+')
+    parser.add_argument('--bars', type=Path, help='PNG file to write: IoU by class')
     parser.add_argument('--picture', type=Path, help='PNG file to write')
-    parser.add_argument('--samples', type=int, default=3, help='images in the picture')
+    parser.add_argument('--samples', type=int, default=3,
+                        help='images in the picture (default: %(default)s)')
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument('--images', nargs='+', metavar='NAME',
+                       help='the images, by their files\' names (default: evenly spread ones)')
+    which.add_argument('--changed', action='store_true',
+                       help='the images where the last model differs most from the first')
     args = parser.parse_args()
+    if (args.images or args.changed) and not args.picture:
+        raise InputError('--images and --changed choose what --picture shows: give --picture FILE')
+    if args.changed and len(args.work_dirs) < 2:
+        raise InputError('--changed compares the last model with the first: give two work dirs or '
+                         'more')
+    if args.samples < 1:
+        raise InputError(f'--samples is {args.samples}: give 1 or more')
     parent = os.path.commonpath([folder.absolute().parent for folder in args.work_dirs])
     names = [os.path.relpath(folder, parent) for folder in args.work_dirs]
-    print(table(dict(zip(names, map(test_results, args.work_dirs)))))
+    results = dict(zip(names, map(test_results, args.work_dirs)))
+    classes = classes_of(results)
+    print(table(results, classes))
+    for path in (args.bars, args.picture):
+        if path:
+            path.parent.mkdir(parents=True, exist_ok=True)
+    if args.bars:
+        draw_bars(classes, {name: ([result[f'IoU.{each}'] for each in classes], None)
+                            for name, result in results.items()}, args.bars)
     if args.picture:
-        args.picture.parent.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(args.picture), picture(args.work_dirs, args.samples))
+        configs = [Config.fromfile(next(folder.glob('*.py'))) for folder in args.work_dirs]
+        init_default_scope('mmseg')
+        dataset = DATASETS.build(configs[0].test_dataloader.dataset)
+        indices = (indices_of(dataset, args.images) if args.images
+                   else evenly_spread(dataset, args.samples))
+        models = [init_model(config, last_checkpoint(folder), device=get_device())
+                  for config, folder in zip(configs, args.work_dirs)]
+        rows = (most_changed(dataset, models[0], models[-1], args.samples) if args.changed
+                else [Row(dataset, index) for index in indices])
+        draw_picture(rows, dict(zip(names, models)), dataset, args.picture)
         print(f'\n{args.picture}: image, truth, {", ".join(names)}')
+        for row in rows:
+            print('  ' + row.label.replace('\n', ', '))
 
 
 def test_results(work_dir: Path) -> Dict[str, float]:
@@ -55,16 +100,52 @@ def test_results(work_dir: Path) -> Dict[str, float]:
                      f'{work_dir}')
 
 
-def table(results: Dict[str, Dict[str, float]]) -> str:
+def classes_of(results: Dict[str, Dict[str, float]]) -> List[str]:
+    """The classes that all models were tested on."""
+    (first, result), *others = results.items()
+    classes = [key.removeprefix('IoU.') for key in result if key.startswith('IoU.')]
+    for name, result in others:
+        for each in classes:
+            if f'IoU.{each}' not in result:
+                raise InputError(f'{first} was tested on the class {each}, {name} was not: compare '
+                                 'models that were tested on the same classes')
+    return classes
+
+
+def table(results: Dict[str, Dict[str, float]], classes: List[str]) -> str:
     """A Markdown table, a row for each model."""
-    classes = [key for key in next(iter(results.values())) if key.startswith('IoU.')]
-    rows = [['', 'mIoU', *(key.removeprefix('IoU.') for key in classes)]]
+    rows = [['', 'mIoU', *classes]]
     for name, result in results.items():
-        rows.append([name, *(f'{result[key]:.1f}' for key in ('mIoU', *classes))])
+        rows.append([name, *(f'{result[key]:.1f}'
+                             for key in ('mIoU', *(f'IoU.{each}' for each in classes)))])
     widths = [max(map(len, column)) for column in zip(*rows)]
     lines = [' | '.join(cell.rjust(width) for cell, width in zip(row, widths)) for row in rows]
     lines.insert(1, ' | '.join('-' * (width - 1) + ':' for width in widths))
     return '\n'.join(f'| {line} |' for line in lines)
+
+
+def draw_bars(classes: List[str],
+              bars: Dict[str, Tuple[Sequence[float], Optional[Sequence[float]]]],
+              path: Path) -> None:
+    """A group of bars for each class, a bar for each model.
+
+    Args:
+        classes (List[str]): Names of the groups.
+        bars (Dict[str, Tuple]): By the model's name its IoU of each class, in percent, and the
+            standard deviation of each (nan draws none), or None.
+        path (Path): Picture to write.
+    """
+    figure = Figure(figsize=(2 + 0.12 * len(classes) * (len(bars) + 2), 4), layout='constrained')
+    axes = figure.subplots()
+    width = 0.8 / len(bars)
+    for number, (name, (values, deviations)) in enumerate(bars.items()):
+        axes.bar(np.arange(len(classes)) + (number + 0.5) * width - 0.4, values, width,
+                 yerr=deviations, label=name, error_kw=dict(elinewidth=0.8))
+    axes.set_xticks(range(len(classes)), classes, rotation=30, ha='right')
+    axes.set(ylabel='IoU, percent', ylim=(0, 100))
+    axes.margins(x=0.01)
+    figure.legend(loc='outside lower center', ncols=max(1, int(figure.get_figwidth() // 4)))
+    figure.savefig(path, dpi=150)
 
 
 def last_checkpoint(work_dir: Path) -> str:
@@ -76,27 +157,110 @@ def last_checkpoint(work_dir: Path) -> str:
     return str(work_dir / Path(path).name)
 
 
-def picture(work_dirs, samples: int) -> np.ndarray:
-    """BGR: a row for each sample, a column for image, truth and each model."""
-    configs = [Config.fromfile(next(folder.glob('*.py'))) for folder in work_dirs]
-    models = [init_model(config, last_checkpoint(folder), device='cpu')
-              for config, folder in zip(configs, work_dirs)]
-    init_default_scope('mmseg')
-    dataset = DATASETS.build(configs[0].test_dataloader.dataset)
-    palette = np.full((256, 3), 0, np.uint8)  # what is ignored stays black
-    colours = np.array(dataset.metainfo['palette'], np.uint8)[:, ::-1]
-    palette[:len(colours)] = colours
-    rows = []
-    for index in np.linspace(0, len(dataset) - 1, samples).round().astype(int):
+class Row:
+    """An image of the test set, its truth, and what models make of it.
+
+    Attributes:
+        name (str): Its file's name less what all names end with.
+        image (np.ndarray): BGR, uint8 (H, W, 3).
+        truth (torch.Tensor): Class of each pixel (H, W).
+        scores (Tuple[float, float], optional): Its own mIoU by the first and by the last model.
+    """
+
+    def __init__(self, dataset: BaseSegDataset, index: int) -> None:
         sample = dataset[index]['data_samples']
-        truth = sample.gt_sem_seg.data[0].numpy()
-        image = cv2.imread(sample.img_path)
-        tiles = [image, palette[truth]]
-        tiles += [palette[inference_model(model, image).pred_sem_seg.data[0].cpu().numpy()]
-                  for model in models]
-        rows.append(np.hstack([cv2.copyMakeBorder(tile, 2, 2, 2, 2, cv2.BORDER_CONSTANT,
-                                                  value=(255, 255, 255)) for tile in tiles]))
-    return np.vstack(rows)
+        self.name = image_name(dataset, sample.img_path)
+        self.image = cv2.imread(sample.img_path)
+        self.truth = sample.gt_sem_seg.data[0]
+        self.scores = None
+        self._dataset = dataset
+        self._predictions = {}
+
+    def prediction(self, model: BaseSegmentor) -> torch.Tensor:
+        """Class of each pixel, uint8 (H, W); a model runs when it is asked first."""
+        if model not in self._predictions:
+            sample = inference_model(model, self.image)
+            self._predictions[model] = sample.pred_sem_seg.data[0].to('cpu', torch.uint8)
+        return self._predictions[model]
+
+    def miou(self, model: BaseSegmentor) -> float:
+        """The mIoU of this image alone, in percent: over classes in its truth or prediction."""
+        intersection, union, *_ = IoUMetric.intersect_and_union(
+            self.prediction(model), self.truth, len(self._dataset.metainfo['classes']),
+            self._dataset.ignore_index)
+        return 100 * (intersection / union).nanmean().item()
+
+    @property
+    def label(self) -> str:
+        if self.scores is None:
+            return self.name
+        first, last = self.scores
+        return f'{self.name}\nmIoU {first:.1f} to {last:.1f} ({last - first:+.1f})'
+
+
+def image_name(dataset: BaseSegDataset, path: str) -> str:
+    return Path(path).name.removesuffix(dataset.img_suffix)
+
+
+def evenly_spread(dataset: BaseSegDataset, number: int) -> np.ndarray:
+    return np.linspace(0, len(dataset) - 1, min(number, len(dataset))).round().astype(int)
+
+
+def indices_of(dataset: BaseSegDataset, images: List[str]) -> List[int]:
+    indices = {image_name(dataset, dataset.get_data_info(index)['img_path']): index
+               for index in range(len(dataset))}
+    names = [image_name(dataset, image) for image in images]
+    for name in names:
+        if name not in indices:
+            raise InputError(f'the test set has no image {name}: give --images names such as '
+                             f'{next(iter(indices))}')
+    return [indices[name] for name in names]
+
+
+def most_changed(dataset: BaseSegDataset, first: BaseSegmentor, last: BaseSegmentor,
+                 number: int) -> List[Row]:
+    """Half of the rows where the last model gains most, then half where it loses most.
+
+    Of the test set, which both models see once, no more than these are in memory.
+    """
+    rows = []
+    for index in track_iter_progress(range(len(dataset))):
+        row = Row(dataset, index)
+        row.scores = row.miou(first), row.miou(last)
+        rows.append(row)
+        # An image without a valid pixel has no score, and no gain.
+        rows.sort(key=lambda row: -np.nan_to_num(row.scores[1] - row.scores[0]))
+        if len(rows) > number:
+            del rows[(number + 1) // 2]
+    return rows
+
+
+def draw_picture(rows: List[Row], models: Dict[str, BaseSegmentor], dataset: BaseSegDataset,
+                 path: Path) -> None:
+    """A row for each sample; columns are image, truth and each model; the classes' colours."""
+    colours = dataset.metainfo['palette']
+    palette = np.zeros((256, 3), np.uint8)  # what is ignored stays black
+    palette[:len(colours)] = colours
+    # Long names go on several lines, broken behind a separator.
+    titles = ['image', 'truth',
+              *(re.sub(r'(.{9,22}[-_/])(?=.{3})', r'\1\n', name) for name in models)]
+    height, width = rows[0].truth.shape
+    figure = Figure(figsize=(TILE * (len(titles) + 1), TILE * height / width * len(rows) + 1),
+                    layout='compressed')
+    grid = figure.subplots(len(rows), len(titles), squeeze=False)
+    for axes, title in zip(grid[0], titles):
+        axes.set_title(title, fontsize=9)
+    for line, row in zip(grid, rows):
+        maps = [row.truth, *map(row.prediction, models.values())]
+        for axes, tile in zip(line, [row.image[..., ::-1], *(palette[each] for each in maps)]):
+            axes.imshow(tile)
+            axes.set(xticks=[], yticks=[])
+        line[0].set_ylabel(row.label, fontsize=9, rotation=0, ha='right', va='center')
+    patches = [Patch(facecolor=np.divide(colour, 255), edgecolor='grey', label=name)
+               for name, colour in zip(dataset.metainfo['classes'], colours)]
+    figure.legend(handles=[*patches, Patch(color='black', label='ignored')], fontsize=9,
+                  loc='outside lower center', ncols=len(titles) + 2)
+    figure.savefig(path, dpi=200, bbox_inches='tight')
 
 
 if __name__ == '__main__':
