@@ -41,7 +41,7 @@ def _sentence(error: Optional[BaseException]) -> Optional[str]:
             return re.sub(r'^(class `\w+` in \S+: )+', '', line)
         if isinstance(error, NonFiniteLossError):
             return text
-        unknown = re.search(r"(\S+) is not in the (\S+) registry", text)
+        unknown = re.search(r'(\S+) is not in the (\S+) registry', text)
         if isinstance(error, KeyError) and unknown:
             return (f'{unknown[0]}: check the spelling of this `type` in the config, and that '
                     '`custom_imports` names the package that registers it')

@@ -41,7 +41,7 @@ class MapLabelIds(BaseTransform):
 
 @TRANSFORMS.register_module()
 class LoadSynthiaLabels(LoadAnnotations):
-    """``LoadAnnotations`` for SYNTHIA, whose labels have three channels of 16 bits, red for the ids.
+    """``LoadAnnotations`` for SYNTHIA's labels: three channels of 16 bits, red for the ids.
 
     Pillow, which ``LoadAnnotations`` decodes with, would keep the upper 8 of them: zeros.
     """

@@ -71,7 +71,8 @@ def draw_scene(rng: np.random.Generator, look: Look,
     return _paint(rng, look, label, objects, depth), label
 
 
-def _layout(rng: np.random.Generator, size: Tuple[int, int]):
+def _layout(rng: np.random.Generator,
+            size: Tuple[int, int]) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
     """labelIds, object numbers and nearness (0 far, 1 near) of a street in perspective."""
     height, width = size
     label = np.full(size, SKY, np.uint8)
@@ -167,9 +168,8 @@ def _paint(rng: np.random.Generator, look: Look, label: np.ndarray, objects: np.
     below_sky = (label != SKY)[..., None]
     for cell in (2, 6, 18):
         pattern = rng.normal(0, look.texture, (height // cell + 2, width // cell + 2))
-        pattern = cv2.resize(pattern.astype(np.float32), (width, height),
-                             interpolation=cv2.INTER_CUBIC)
-        image += pattern[..., None] * below_sky
+        image += cv2.resize(pattern.astype(np.float32), (width, height),
+                            interpolation=cv2.INTER_CUBIC)[..., None] * below_sky
 
     # Haze towards the horizon, light from one side, the lens, the sensor.
     far = np.exp(-6 * depth)[..., None] * below_sky * look.haze

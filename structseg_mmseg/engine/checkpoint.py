@@ -29,7 +29,9 @@ def _statistic(owner: type, name: str) -> Callable:
 # What mmengine's own checkpoints hold beside tensors and plain containers: logged scalars.
 SAFE_TYPES = [
     HistoryBuffer, (_statistic, 'builtins.getattr'), np.ndarray, np.dtype,
-    np._core.multiarray._reconstruct, np._core.multiarray.scalar, *(type(np.dtype(t)) for t in (
+    np._core.multiarray._reconstruct,  # type: ignore[attr-defined]  # private: what files name
+    np._core.multiarray.scalar,  # type: ignore[attr-defined]
+    *(type(np.dtype(t)) for t in (
         np.bool_, np.int32, np.int64, np.uint8, np.float32, np.float64))
 ]
 
@@ -78,8 +80,9 @@ OLD_PARTS = dict(reconstructor='reconstruction', discriminator='adversary')
 def _rename(checkpoint: dict, filename: str) -> None:
     """Bring the names of a checkpoint from before up to date, in place."""
     renamed = 0
-    for state in (checkpoint, checkpoint.get('state_dict'), checkpoint.get('ema_state_dict')):
-        for key in list(state or ()):
+    for state in (checkpoint, checkpoint.get('state_dict') or {},
+                  checkpoint.get('ema_state_dict') or {}):
+        for key in list(state):
             bare = key.removeprefix('module.')
             for old, new in OLD_KEYS.items():
                 if bare.startswith(old):

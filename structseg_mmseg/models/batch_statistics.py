@@ -5,7 +5,7 @@ inference uses, are made here. They are most of what separates two domains for s
 is said, not left to the order of the passes, which images they come from.
 """
 from contextlib import contextmanager
-from typing import Iterator, List, Optional, Sequence
+from typing import Iterator, List, Optional, Sequence, Tuple
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -76,7 +76,7 @@ class SourceStatistics(nn.Module):
             self._swap(pairs)
 
     @staticmethod
-    def _swap(pairs) -> None:
+    def _swap(pairs: Sequence[Tuple[nn.Module, nn.Module]]) -> None:
         for norm, layer in pairs:
             norm._buffers, layer._buffers = layer._buffers, norm._buffers
 

@@ -1,5 +1,5 @@
-# Cityscapes to ACDC: from day and clear sky to four conditions, each a folder of its own, at half of
-# its images' sides. As the archives are unpacked: $ACDC/rgb_anon/fog/train, $ACDC/gt/fog/val, ...
+# Cityscapes to ACDC: from day and clear sky to four conditions, each a folder of its own, at half
+# the sides of its images. As the archives are unpacked: $ACDC/rgb_anon/fog/train, ...
 _base_ = 'gta2cityscapes.py'
 acdc_root = '{{$ACDC:data/acdc}}'
 conditions = ('fog', 'night', 'rain', 'snow')

@@ -1,5 +1,5 @@
-# SYNTHIA-RAND-CITYSCAPES to Cityscapes on the 16 classes that both show, as the archive is unpacked:
-# $SYNTHIA/RGB and $SYNTHIA/GT/LABELS.
+# SYNTHIA-RAND-CITYSCAPES to Cityscapes on the 16 classes that both show, as its archive is
+# unpacked: $SYNTHIA/RGB and $SYNTHIA/GT/LABELS.
 _base_ = 'gta2cityscapes.py'
 synthia_root = '{{$SYNTHIA:data/synthia}}'
 thirteen = ('road', 'sidewalk', 'building', 'traffic light', 'traffic sign', 'vegetation', 'sky',

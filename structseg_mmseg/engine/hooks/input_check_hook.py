@@ -1,3 +1,5 @@
+from typing import Any
+
 from mmengine.hooks import Hook
 from mmengine.runner import BaseLoop, Runner
 from mmseg.registry import HOOKS
@@ -50,7 +52,7 @@ class InputCheckHook(Hook):
 
 
 def _check_loader(runner: Runner, domain: str, loader: DataLoader) -> None:
-    classes = getattr(loader.dataset, 'metainfo', {}).get('classes')
+    classes: Any = getattr(loader.dataset, 'metainfo', {}).get('classes')
     num_classes = getattr(unwrapped(runner.model), 'num_classes', None)  # a translator has none
     if None not in (classes, num_classes) and len(classes) != num_classes:
         raise InputError(f'the {domain} data has {len(classes)} classes where decode_head has '

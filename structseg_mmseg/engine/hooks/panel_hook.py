@@ -90,7 +90,7 @@ def panel(pictures: Dict[str, Tensor], palette: np.ndarray, rgb: bool) -> np.nda
 
 
 def _picture(picture: Tensor, rgb: bool) -> np.ndarray:
-    picture = (picture * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
-    if picture.shape[2] == 1:  # a map
-        return cv2.applyColorMap(picture, cv2.COLORMAP_JET)[..., ::-1]
-    return picture if rgb else picture[..., ::-1]
+    pixels = (picture * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+    if pixels.shape[2] == 1:  # a map
+        return cv2.applyColorMap(pixels, cv2.COLORMAP_JET)[..., ::-1]
+    return pixels if rgb else pixels[..., ::-1]

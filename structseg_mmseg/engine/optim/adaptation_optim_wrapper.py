@@ -1,6 +1,6 @@
 from contextlib import contextmanager
 from copy import deepcopy
-from typing import Dict, Iterator, Optional, Sequence, Union
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Union
 
 import torch
 from mmengine.optim import (AmpOptimWrapper, DefaultOptimWrapperConstructor, OptimWrapper,
@@ -136,7 +136,7 @@ class CPUAmpOptimWrapper(AmpOptimWrapper):
         OptimWrapper.__init__(self, **kwargs)
         fixed = isinstance(loss_scale, float)
         self._scale_update_param = loss_scale if fixed else None
-        options = dict(init_scale=loss_scale) if fixed else loss_scale
+        options: Any = dict(init_scale=loss_scale) if fixed else loss_scale
         self.loss_scaler = torch.amp.GradScaler('cpu', **({} if options == 'dynamic' else options))
         self.cast_dtype = getattr(torch, dtype or 'bfloat16')
 
@@ -185,7 +185,7 @@ class AdaptationOptimWrapperConstructor:
             # The backward pass of a 1x1 convolution of stride 2 on one image writes outside its
             # memory, in bfloat16 and with channels last (torch 2.13).
             model.memory_format = torch.contiguous_format
-            model.to(memory_format=model.memory_format)
+            model.to(memory_format=model.memory_format)  # type: ignore[call-overload]  # no stub
         wrappers = {}
         for part, module in self._modules(model).items():
             # A copy for each, as wrappers take their configs apart.
@@ -200,7 +200,7 @@ class AdaptationOptimWrapperConstructor:
 
     def _modules(self, model: nn.Module) -> Dict[str, nn.Module]:
         """Each part as a module whose children have the names that they have in the model."""
-        children = dict(model.named_children())
+        children: Dict[str, Any] = dict(model.named_children())
         terms = dict(children.pop('terms', {}))
         modules = dict(segmentor=nn.Module())
         for part, config in self.parts.items():
@@ -231,7 +231,7 @@ def _merge_groups(optimizer: Optimizer) -> None:
     With ``paramwise_cfg`` mmengine makes a group of each parameter, and optimizers go through
     groups one by one.
     """
-    merged = []
+    merged: List[tuple] = []
     for group in optimizer.param_groups:
         options = {key: value for key, value in group.items() if key != 'params'}
         for parameters, others in merged:

@@ -164,7 +164,8 @@ class AdvReconSegmentor(EncoderDecoder):
                 skipped.
         """
         model = model or self
-        logs, total = {}, 0
+        logs: Dict[str, Tensor] = {}
+        total: Any = 0
         for step in self.steps:
             if step['when'] is not None and not self.terms[step['when']].ready:
                 continue
@@ -230,7 +231,7 @@ class AdvReconSegmentor(EncoderDecoder):
     def _backward(self, domain: str, losses: Dict[str, Tensor],
                   optim_wrapper: OptimWrapper) -> Dict[str, Tensor]:
         loss, logs = self.parse_losses(losses)
-        scale = []  # by which accumulation and mixed precision multiply the loss
+        scale: List[Tensor] = []  # by which accumulation and mixed precision multiply the loss
         loss.register_hook(scale.append)
         optim_wrapper.backward(loss)
         for branch, norms in self._grad_norms.items():
@@ -259,7 +260,7 @@ class AdvReconSegmentor(EncoderDecoder):
         if optim_wrapper.update(skip=bool(nonfinite), parts=parts):
             for term in self.terms.values():
                 term.after_step(self)
-        total = sum(log.pop('loss') for log in logs.values())
+        total: Any = sum(log.pop('loss') for log in logs.values())
         return {'loss': total, **{name: value for log in reversed(list(logs.values()))
                                   for name, value in log.items()}}
 
@@ -267,7 +268,7 @@ class AdvReconSegmentor(EncoderDecoder):
                 inputs: Tensor,
                 data_samples: Optional[SampleList] = None,
                 mode: str = 'tensor',
-                **kwargs):
+                **kwargs) -> Any:
         """As ``EncoderDecoder.forward``, and the passes of an iteration.
 
         Args:
@@ -365,6 +366,7 @@ class AdvReconSegmentor(EncoderDecoder):
     @torch.compiler.disable
     def _draw(self, view: View) -> None:
         """Keep the first image, its logits (C, H, W) and, if there is one, its truth (H, W)."""
+        assert view.pictures is not None  # see _drawn
         # Where no loss needed the target's logits, they are made here, dropout drawing from a copy
         # of the generator: a run that is drawn is the same run.
         devices = [view.inputs.device] if view.inputs.is_cuda else []

@@ -91,7 +91,7 @@ class Adversary(Term):
             self.register_buffer('accuracies', torch.full((100, ), 50.))
 
     @property
-    def ready(self) -> bool:
+    def ready(self) -> bool:  # type: ignore[override]  # it depends, and is not to be set
         """Whether D is good enough to be learnt from; on all ranks alike."""
         if self.ready_above is None:
             return True
@@ -138,7 +138,7 @@ class Adversary(Term):
         if self.of == 'features':
             features = view.features()[-1]
             return view.at_image(features) if self.size == 'image' else features
-        logits = view.logits(*self.heads, size=self.size)
+        logits = view.logits(self.heads[0], size=self.size)
         if self.of == 'logits':
             return logits
         softmax = logits.softmax(dim=1)
@@ -157,7 +157,7 @@ class Adversary(Term):
         # -log sigmoid(d) = softplus(-d) and -log(1 - sigmoid(d)) = softplus(d)
         return F.softplus(-source).mean() + F.softplus(target).mean()
 
-    def accuracy(self, source: Tensor, target: Tensor) -> Tuple[Tensor, Tensor]:
+    def accuracy(self, source: Tensor, target: Tensor) -> Tuple[Tensor, ...]:
         """How often the discriminator is right on each domain, in percent."""
         boundary = 0.5 if self.mode == 'least_squares' else 0
         return tuple(right.float().mean() * 100 for right in (source > boundary, target < boundary))

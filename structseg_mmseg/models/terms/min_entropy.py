@@ -36,7 +36,7 @@ class MinEntropy(Term):
         self.heads = (head, )
 
     def target_loss(self, view: View) -> Tuple[Dict[str, Tensor], Any]:
-        return dict(loss_target=self.loss(view.logits(*self.heads, size='image'))), None
+        return dict(loss_target=self.loss(view.logits(self.heads[0], size='image'))), None
 
     def loss(self, logits: Tensor) -> Tensor:
         """A scalar from logits (N, C, H, W)."""

@@ -1,6 +1,6 @@
 """What the terms of an adaptation have in common, and what a pass shows them."""
 from copy import copy
-from typing import Any, Dict, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
 import torch
 from mmengine.model import BaseModule
@@ -9,6 +9,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from structseg_mmseg.errors import InputError
+
+if TYPE_CHECKING:
+    from structseg_mmseg.models.segmentors import AdvReconSegmentor
 
 
 class Term(BaseModule):
@@ -82,7 +85,7 @@ class View:
         pictures (dict, optional): Where :meth:`show` puts what is to be drawn of this pass.
     """
 
-    def __init__(self, segmentor: nn.Module, domain: str, inputs: Tensor,
+    def __init__(self, segmentor: 'AdvReconSegmentor', domain: str, inputs: Tensor,
                  data_samples: Optional[list] = None, step: str = '',
                  pictures: Optional[Dict[str, Tensor]] = None) -> None:
         self.domain = domain
@@ -93,7 +96,7 @@ class View:
         self._segmentor = segmentor
         self._encoded = segmentor.extract_feat(inputs)
         self._features: Dict[str, List[Tensor]] = {}
-        self._outputs: Dict[str, object] = {}
+        self._outputs: Dict[str, Any] = {}
 
     @property
     def image(self) -> Tensor:
@@ -128,7 +131,7 @@ class View:
         view._outputs = {}
         return view
 
-    def outputs(self, head: str = 'decode_head') -> object:
+    def outputs(self, head: str = 'decode_head') -> Any:
         """Whatever a head's ``forward`` gives."""
         if head not in self._outputs:
             self._outputs[head] = getattr(self._segmentor, head).forward(self.features())

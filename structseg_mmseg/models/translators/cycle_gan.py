@@ -155,6 +155,9 @@ class ImagePool(nn.Module):
         image_size (tuple[int, int]): Their height and width.
     """
 
+    images: Tensor
+    count: Tensor
+
     def __init__(self, size: int, image_size: Tuple[int, int]) -> None:
         super().__init__()
         self.register_buffer('images', torch.zeros(size, 3, *image_size))

@@ -1,4 +1,4 @@
-from typing import Dict, List, Optional
+from typing import Any, Dict, List, Optional
 
 import torch
 from mmengine.model import MMDistributedDataParallel, is_model_wrapper
@@ -36,6 +36,6 @@ class AdaptationDistributedDataParallel(MMDistributedDataParallel):
         return self.module.train_step(data, optim_wrapper, model=self)
 
 
-def unwrapped(model: nn.Module) -> nn.Module:
+def unwrapped(model: nn.Module) -> Any:
     """A model without the wrapper that distributes it, if it has one."""
     return model.module if is_model_wrapper(model) else model
