@@ -1,6 +1,7 @@
 # make install   .venv with the default stack, from requirements.lock
 # make test      the tests
 # make demo      draw two street worlds, train source-only and full at once, test both, compare
+# make docs      the pages of docs/ as a site, in site/
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PY := .venv/bin/python
 
@@ -11,7 +12,7 @@ DEMO ?= data/demo
 OUT ?= work_dirs/demo
 export DEMO
 
-.PHONY: install test demo
+.PHONY: install test demo docs
 install: .venv/installed
 
 .venv/installed: requirements.lock setup.cfg
@@ -28,3 +29,9 @@ demo: install
 	$(PY) tools/ablation.py configs/structseg/segformerhead_lite0_demo_source-only.py \
 	  configs/structseg/segformerhead_lite0_demo.py --seeds 0 --work-dir $(OUT) --jobs 2 \
 	  --cfg-options train_cfg.max_iters=$(ITERS) param_scheduler.1.end=$$(($(ITERS) + 1))
+	@echo "To look at: $(OUT)/report.html, $(OUT)/examples.png, and in each run's folder vis_data."
+	@echo "Next: your own data (docs/data.md), runs (docs/train.md), methods (docs/add_a_method.md)."
+
+docs: install
+	$(PY) -m pip install -q -e ".[docs]"
+	$(PY) -m mkdocs build --strict
