@@ -526,7 +526,9 @@ def test_arguments_of_the_version_before_are_named():
 
 @pytest.mark.parametrize('key,choices', [
     ('nonfinite_loss', "'stop' or 'skip'"),
-    ('batch_statistics', "'both' or 'target' or 'per_domain'")])
+    ('batch_statistics', "'both' or 'target' or 'per_domain'"),
+    ('test_cfg.statistics', "None or 'source'")])
 def test_unknown_choices_are_named(key, choices):
+    first, *rest = key.split('.')
     with pytest.raises(InputError, match=f"model.{key} is 'other': choose {choices}"):
-        build(**{key: 'other'})
+        build(**{first: {rest[0]: 'other'} if rest else 'other'})

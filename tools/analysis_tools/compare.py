@@ -187,7 +187,7 @@ class Row:
         """The mIoU of this image alone, in percent: over classes in its truth or prediction."""
         intersection, union, *_ = IoUMetric.intersect_and_union(
             self.prediction(model), self.truth, len(self._dataset.metainfo['classes']),
-            self._dataset.ignore_index)
+            getattr(self._dataset, 'ignore_index', 255))
         return 100 * (intersection / union).nanmean().item()
 
     @property
@@ -199,7 +199,8 @@ class Row:
 
 
 def image_name(dataset: BaseSegDataset, path: str) -> str:
-    return Path(path).name.removesuffix(dataset.img_suffix)
+    # A ConcatDataset has no suffix of its own.
+    return Path(path).name.removesuffix(getattr(dataset, 'img_suffix', Path(path).suffix))
 
 
 def evenly_spread(dataset: BaseSegDataset, number: int) -> np.ndarray:

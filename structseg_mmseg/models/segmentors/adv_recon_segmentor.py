@@ -82,8 +82,10 @@ class AdvReconSegmentor(EncoderDecoder):
         for key in MOVED.keys() & kwargs.keys():
             raise InputError(f'model.{key} has moved: set model.{MOVED[key]} (CHANGELOG.md)')
         super().__init__(*args, **kwargs)
+        statistics = (self.test_cfg or {}).get('statistics')
         for key, value, choices in (('nonfinite_loss', nonfinite_loss, ('stop', 'skip')),
-                                    ('batch_statistics', batch_statistics, MODES)):
+                                    ('batch_statistics', batch_statistics, MODES),
+                                    ('test_cfg.statistics', statistics, (None, 'source'))):
             if value not in choices:
                 raise InputError(f'model.{key} is {value!r}: choose '
                                  f'{" or ".join(repr(choice) for choice in choices)}')
