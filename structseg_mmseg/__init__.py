@@ -2,7 +2,10 @@
 
 Importing the package registers its parts; a config does so by ``custom_imports``.
 """
-from . import datasets, engine, evaluation, models  # noqa: F401
+from .noise import without_known_noise
 from .version import __version__
+
+with without_known_noise():
+    from . import datasets, engine, evaluation, models  # noqa: F401
 
 __all__ = ['__version__']

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Iterator, List, Optional, Set, Tuple, Union
 from urllib.parse import urlsplit
 
+import structseg_mmseg  # noqa: F401  before mmseg, which it imports without noise
 import mmcv
 import mmengine
 import mmseg

@@ -31,6 +31,7 @@ from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
 
+import structseg_mmseg  # noqa: F401  before mmseg, which it imports without noise
 import mmcv
 import mmengine
 import mmseg

@@ -7,6 +7,7 @@ prints mIoU and the table of classes; a ``--work-dir`` gets them as JSON, ``--sh
 import runpy
 from pathlib import Path
 
+import structseg_mmseg  # noqa: F401  before mmseg, which it imports without noise
 import mmseg
 
 from structseg_mmseg.engine.distributed import join_cpu_group

@@ -5,6 +5,7 @@
 import runpy
 from pathlib import Path
 
+import structseg_mmseg  # noqa: F401  before mmseg, which it imports without noise
 import mmseg
 
 from structseg_mmseg.engine.allocator import keep_freed_memory

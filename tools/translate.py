@@ -17,6 +17,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.utils import track_iter_progress
+import structseg_mmseg  # noqa: F401  before mmseg, which it imports without noise
 from mmseg.registry import DATASETS, MODELS
 from torch import nn
 

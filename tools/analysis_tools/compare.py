@@ -25,6 +25,7 @@ from mmengine.device import get_device
 from mmengine.registry import init_default_scope
 from mmengine.runner import find_latest_checkpoint
 from mmengine.utils import track_iter_progress
+import structseg_mmseg  # noqa: F401  before mmseg, which it imports without noise
 from mmseg.apis import inference_model, init_model
 from mmseg.datasets import BaseSegDataset
 from mmseg.evaluation import IoUMetric

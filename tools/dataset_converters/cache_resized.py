@@ -11,6 +11,7 @@ import argparse
 import os
 from pathlib import Path
 
+import structseg_mmseg  # noqa: F401  before mmseg, which it imports without noise
 import mmcv
 import numpy as np
 from mmcv.transforms import Compose

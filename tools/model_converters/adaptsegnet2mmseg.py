@@ -16,6 +16,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner.checkpoint import save_checkpoint
+import structseg_mmseg  # noqa: F401  before mmseg, which it imports without noise
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 

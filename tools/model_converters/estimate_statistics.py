@@ -14,6 +14,7 @@ from mmengine.device import get_device
 from mmengine.registry import init_default_scope
 from mmengine.runner.checkpoint import CheckpointLoader, save_checkpoint, weights_to_cpu
 from mmengine.utils import track_iter_progress
+import structseg_mmseg  # noqa: F401  before mmseg, which it imports without noise
 from mmseg.registry import MODELS
 
 from structseg_mmseg.engine.checkpoint import check_fit
