@@ -16,7 +16,7 @@ On random images of the config's sizes (or of those given), on the GPU if there 
 They take turns in one process; times and ratios are medians. Memory is the allocator's peak,
 parameters, gradients and optimizer states included; ``memory_ratio`` holds it against the larger of
 the two passes alone. With ``compile=True`` it is ours that is compiled; its parts and the passes
-alone are not.
+alone are not. ``curves`` is what the log costs: norms of gradients at E and D's accuracy.
 """
 import argparse
 import inspect
@@ -251,15 +251,27 @@ def split(bench):
         current[:] = [names[mode]]
         return timed(current[0], forward)(*args, mode=mode, **kwargs)
 
+    # What the curves cost: norms of gradients, and how often a discriminator is right.
+    curves = 'curves, in the passes'
+    parts[curves] = 0
+    norm = torch.linalg.vector_norm
+    judges = [term for term in model.terms.values() if hasattr(term, 'accuracy')]
+
     model.forward = pass_forward
     wrapper.backward = lambda *args, **kwargs: timed(current[0], backward)(*args, **kwargs)
     wrapper.update = timed('optimizers', update)
+    torch.linalg.vector_norm = timed(curves, norm)
+    for term in judges:
+        term.accuracy = timed(curves, term.accuracy)
     try:
         total = seconds(lambda: model.train_step(bench.data, wrapper))
     finally:
+        torch.linalg.vector_norm = norm
+        for term in judges:
+            del term.accuracy
         del model.forward
         wrapper.backward, wrapper.update = backward, update
-    parts['rest'] = total - sum(parts.values())
+    parts['rest'] = total - sum(parts.values()) + parts[curves]
     return parts
 
 
