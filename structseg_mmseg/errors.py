@@ -3,6 +3,7 @@ import os
 import re
 import sys
 from contextlib import contextmanager
+from traceback import walk_tb
 from typing import Iterator, Optional
 
 
@@ -19,8 +20,9 @@ def one_sentence_errors() -> Iterator[None]:
     """Let a tool end on a user's mistake with one sentence instead of a traceback.
 
     Covers :class:`InputError` (also when a registry or a data loader's worker has wrapped it),
-    a registered name that does not exist, a missing file and a loss that is not finite. Anything
-    else is a bug and keeps its traceback; ``STRUCTSEG_TRACEBACK=1`` keeps all of them.
+    a registered name that does not exist, what another package's part says about its own keys, a
+    file or folder that cannot be used and a loss that is not finite. Anything else is a bug and
+    keeps its traceback; ``STRUCTSEG_TRACEBACK=1`` keeps all of them.
     """
     try:
         yield
@@ -47,5 +49,20 @@ def _sentence(error: Optional[BaseException]) -> Optional[str]:
                     '`custom_imports` names the package that registers it')
         if isinstance(error, FileNotFoundError):
             return f'{error}: check the path'
+        if isinstance(error, OSError) and error.filename is not None:
+            return f'{error}: check the path and its rights, or give another'
+        part = _part_of_another_package(error)
+        if part is not None:
+            return f'{part} says {text or type(error).__name__!r}: check its keys in the config'
         error = error.__cause__ or error.__context__
     return None
+
+
+def _part_of_another_package(error: BaseException) -> Optional[str]:
+    """The name of what a registry was building when it failed, unless it is this package's."""
+    building = [frame.f_locals.get('obj_cls') for frame, _ in walk_tb(error.__traceback__)
+                if frame.f_code.co_name == 'build_from_cfg']
+    if not building or building[-1] is None:
+        return None
+    module = building[-1].__module__
+    return None if module.startswith('structseg_mmseg') else building[-1].__name__

@@ -43,6 +43,9 @@ class LabelIdsDataset(BaseSegDataset):
             InputError: If a folder, an image on the list, a label, or every image is missing.
         """
         self._check_folder('img_path')
+        if self.ann_file and not osp.exists(self.ann_file):
+            raise InputError(f'there is no list {self.ann_file}: set ann_file to a file of names, '
+                             'one a line')
         data_list = super().load_data_list()
         if not data_list:
             raise InputError(f'{self.data_prefix["img_path"]} holds no image *{self.img_suffix}: '

@@ -1,8 +1,11 @@
 import logging
 
+from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner, find_latest_checkpoint
 from mmseg.registry import RUNNERS
+
+from structseg_mmseg.engine.config_check import check_config
 
 # How the records begin that nobody reads in a terminal; the log file has them.
 FOR_THE_FILE = ('\n' + '-' * 60 + '\nSystem environment:', 'Config:\n', 'Hooks will be executed',
@@ -18,6 +21,12 @@ class AdaptationRunner(Runner):
     ``--resume`` goes on with the work dir's last checkpoint also where ``load_from`` names what a
     training starts from. mmengine's would go on behind *that* file's last iteration.
     """
+
+    @classmethod
+    def from_cfg(cls, cfg: Config) -> 'AdaptationRunner':
+        """As ``Runner``'s, after a look at the config's keys."""
+        check_config(cfg)
+        return super().from_cfg(cfg)
 
     def build_logger(self, *args, **kwargs) -> MMLogger:
         """As ``Runner``'s, with a filter on what it writes to the terminal."""

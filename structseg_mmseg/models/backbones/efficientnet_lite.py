@@ -5,6 +5,7 @@ from mmengine.runner.checkpoint import CheckpointLoader
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
+from structseg_mmseg.bounds import Count, Natural
 from structseg_mmseg.errors import InputError
 
 
@@ -31,8 +32,8 @@ class EfficientNetLite(BaseModule):
     stage_ends = (2, 4, 10, 15)
 
     def __init__(self,
-                 output_stride: int = 16,
-                 out_indices: Sequence[int] = (0, 1, 2, 3),
+                 output_stride: Count = 16,
+                 out_indices: Sequence[Natural] = (0, 1, 2, 3),
                  pretrained: bool = True,
                  norm_eval: bool = True,
                  init_cfg: Optional[dict] = None) -> None:

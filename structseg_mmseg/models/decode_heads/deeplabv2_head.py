@@ -7,6 +7,8 @@ from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.registry import MODELS
 from torch import Tensor
 
+from structseg_mmseg.bounds import Count, Ratio
+
 
 @MODELS.register_module()
 class DeepLabV2Head(BaseDecodeHead):
@@ -20,9 +22,9 @@ class DeepLabV2Head(BaseDecodeHead):
     """
 
     def __init__(self,
-                 in_channels: int,
-                 dilations: Sequence[int] = (6, 12, 18, 24),
-                 dropout_ratio: float = 0,
+                 in_channels: Count,
+                 dilations: Sequence[Count] = (6, 12, 18, 24),
+                 dropout_ratio: Ratio = 0,
                  init_cfg: dict = dict(type='Normal', layer='Conv2d', std=0.01),
                  **kwargs) -> None:
         super().__init__(

@@ -7,6 +7,8 @@ from mmengine.model import BaseModule
 from mmseg.registry import MODELS
 from torch import Tensor
 
+from structseg_mmseg.bounds import Count
+
 LEAKY = dict(type='LeakyReLU', negative_slope=0.2)
 
 
@@ -27,9 +29,9 @@ class ASPPDiscriminator(BaseModule):
     """
 
     def __init__(self,
-                 in_channels: int,
-                 channels: int = 128,
-                 dilations: Sequence[int] = (1, 2, 3, 4),
+                 in_channels: Count,
+                 channels: Count = 128,
+                 dilations: Sequence[Count] = (1, 2, 3, 4),
                  first_layer: bool = True,
                  init_cfg: Optional[dict] = None) -> None:
         super().__init__(init_cfg)

@@ -5,6 +5,7 @@ from mmengine.model import BaseModule
 from mmseg.registry import MODELS
 from torch import Tensor
 
+from structseg_mmseg.bounds import Count
 from structseg_mmseg.errors import InputError
 
 
@@ -24,7 +25,7 @@ class FCDiscriminator(BaseModule):
 
     stride = 32
 
-    def __init__(self, in_channels: int, channels: int = 64,
+    def __init__(self, in_channels: Count, channels: Count = 64,
                  init_cfg: Optional[dict] = None) -> None:
         super().__init__(init_cfg)
         layers = []

@@ -5,6 +5,8 @@ from mmengine.model import BaseModule
 from mmseg.registry import MODELS
 from torch import Tensor
 
+from structseg_mmseg.bounds import Count, Ratio
+
 
 @MODELS.register_module()
 class PixelDiscriminator(BaseModule):
@@ -22,9 +24,9 @@ class PixelDiscriminator(BaseModule):
     """
 
     def __init__(self,
-                 in_channels: int,
-                 channels: Sequence[int] = (1024, 1024),
-                 dropout: float = 0,
+                 in_channels: Count,
+                 channels: Sequence[Count] = (1024, 1024),
+                 dropout: Ratio = 0,
                  init_cfg: Optional[dict] = None) -> None:
         super().__init__(init_cfg)
         layers = []

@@ -7,6 +7,7 @@ from mmengine.model import BaseModule
 from mmseg.registry import MODELS
 from torch import Tensor
 
+from structseg_mmseg.bounds import Count, Natural
 from structseg_mmseg.errors import InputError
 
 LEAKY = dict(type='LeakyReLU')
@@ -62,10 +63,10 @@ class ReconstructionDecoder(BaseModule):
     """
 
     def __init__(self,
-                 in_channels: int,
-                 stride: int,
-                 channels: int = 512,
-                 num_blocks: int = 4,
+                 in_channels: Count,
+                 stride: Count,
+                 channels: Count = 512,
+                 num_blocks: Natural = 4,
                  in_index: int = -1,
                  norm_cfg: Optional[dict] = dict(type='IN'),
                  init_cfg: Optional[dict] = None) -> None:

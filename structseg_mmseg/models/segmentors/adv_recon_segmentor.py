@@ -20,11 +20,6 @@ from structseg_mmseg.models.batch_statistics import (MODES, SourceStatistics, li
 from structseg_mmseg.models.terms import Term, View
 
 # Arguments of version 0.1.
-MOVED = dict(reconstructor='terms.reconstruction.decoder', loss_rec='terms.reconstruction',
-             discriminator='terms.adversary.discriminator', loss_adv='terms.adversary',
-             discriminator_input='terms.adversary.size')
-
-
 @MODELS.register_module()
 class AdvReconSegmentor(EncoderDecoder):
     r"""An ``EncoderDecoder`` whose training adapts it to a second, unlabelled domain.
@@ -70,6 +65,11 @@ class AdvReconSegmentor(EncoderDecoder):
 
     # Sub-modules that only training has.
     training_only = ('terms', 'source_statistics')
+    # Arguments of version 0.1, and what they are now.
+    moved = dict(
+        reconstructor='terms.reconstruction.decoder', loss_rec='terms.reconstruction',
+        discriminator='terms.adversary.discriminator', loss_adv='terms.adversary',
+        discriminator_input='terms.adversary.size')
 
     def __init__(self,
                  *args,
@@ -79,8 +79,8 @@ class AdvReconSegmentor(EncoderDecoder):
                  nonfinite_loss: str = 'stop',
                  channels_last: bool = False,
                  **kwargs) -> None:
-        for key in MOVED.keys() & kwargs.keys():
-            raise InputError(f'model.{key} has moved: set model.{MOVED[key]} (CHANGELOG.md)')
+        for key in self.moved.keys() & kwargs.keys():
+            raise InputError(f'model.{key} has moved: set model.{self.moved[key]} (CHANGELOG.md)')
         super().__init__(*args, **kwargs)
         statistics = (self.test_cfg or {}).get('statistics')
         for key, value, choices in (('nonfinite_loss', nonfinite_loss, ('stop', 'skip')),

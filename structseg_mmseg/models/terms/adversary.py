@@ -6,6 +6,7 @@ from mmengine.dist import all_reduce
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
+from structseg_mmseg.bounds import Percent, Weight
 from structseg_mmseg.errors import InputError
 from structseg_mmseg.models.batch_statistics import target_last
 
@@ -62,11 +63,11 @@ class Adversary(Term):
     def __init__(self,
                  discriminator: dict,
                  mode: str = 'non_saturating',
-                 loss_weight: float = 1e-3,
+                 loss_weight: Weight = 1e-3,
                  size: str = 'logits',
                  of: str = 'softmax',
                  head: str = 'decode_head',
-                 ready_above: Optional[float] = None,
+                 ready_above: Optional[Percent] = None,
                  **kwargs) -> None:
         super().__init__(**kwargs)
         for key, value, choices in (

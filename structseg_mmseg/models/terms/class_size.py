@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from mmseg.registry import MODELS
 from torch import Tensor
 
+from structseg_mmseg.bounds import Weight
 from structseg_mmseg.errors import InputError
 
 from .term import Term, View
@@ -40,7 +41,7 @@ class ClassSize(Term):
     heads = ('decode_head', )
     iterations = 100  # of the solver; predictions that are sure of themselves need most
 
-    def __init__(self, statistics: str, loss_weight: float = 1., slack: float = 2.,
+    def __init__(self, statistics: str, loss_weight: Weight = 1., slack: Weight = 2.,
                  **kwargs) -> None:
         super().__init__(**kwargs)
         self.statistics = statistics

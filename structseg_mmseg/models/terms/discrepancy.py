@@ -5,6 +5,8 @@ from torch import Tensor
 
 from .term import Term, View
 
+from structseg_mmseg.bounds import Weight
+
 
 @MODELS.register_module()
 class Discrepancy(Term):
@@ -32,7 +34,7 @@ class Discrepancy(Term):
 
     heads = ('decode_head', 'auxiliary_head')
 
-    def __init__(self, loss_weight: float = 1., **kwargs) -> None:
+    def __init__(self, loss_weight: Weight = 1., **kwargs) -> None:
         super().__init__(**kwargs)
         self.loss_weight = loss_weight
 

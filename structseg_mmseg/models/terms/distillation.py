@@ -7,6 +7,8 @@ from torch import Tensor, nn
 
 from .term import Term, View
 
+from structseg_mmseg.bounds import Weight
+
 
 @MODELS.register_module()
 class Distillation(Term):
@@ -25,7 +27,7 @@ class Distillation(Term):
         **kwargs: As in :class:`Term`.
     """
 
-    def __init__(self, encoder: dict, loss_weight: float = 0.1, **kwargs) -> None:
+    def __init__(self, encoder: dict, loss_weight: Weight = 0.1, **kwargs) -> None:
         super().__init__(**kwargs)
         self.encoder = MODELS.build(encoder).requires_grad_(False)
         self.loss_weight = loss_weight

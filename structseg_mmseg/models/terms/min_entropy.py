@@ -6,6 +6,8 @@ from torch import Tensor
 
 from .term import Term, View
 
+from structseg_mmseg.bounds import Weight
+
 
 def self_information(softmax: Tensor) -> Tensor:
     r""":math:`-p_c \log_2 p_c / \log_2 C` of ADVENT (Vu et al., CVPR 2019), (N, C, H, W).
@@ -30,7 +32,7 @@ class MinEntropy(Term):
         **kwargs: As in :class:`Term`.
     """
 
-    def __init__(self, loss_weight: float = 1e-3, head: str = 'decode_head', **kwargs) -> None:
+    def __init__(self, loss_weight: Weight = 1e-3, head: str = 'decode_head', **kwargs) -> None:
         super().__init__(**kwargs)
         self.loss_weight = loss_weight
         self.heads = (head, )

@@ -4,6 +4,7 @@ import torch.nn.functional as F
 from mmseg.registry import MODELS
 from torch import Tensor
 
+from structseg_mmseg.bounds import Weight
 from structseg_mmseg.errors import InputError
 
 from .term import Term, View
@@ -27,7 +28,7 @@ class Reconstruction(Term):
 
     branch = 'rec'
 
-    def __init__(self, decoder: dict, loss_weight: float = 1e-5, **kwargs) -> None:
+    def __init__(self, decoder: dict, loss_weight: Weight = 1e-5, **kwargs) -> None:
         super().__init__(**kwargs)
         self.decoder = MODELS.build(decoder)
         self.loss_weight = loss_weight

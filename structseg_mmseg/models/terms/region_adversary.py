@@ -7,6 +7,8 @@ from torch import Tensor
 
 from .adversary import Adversary
 
+from structseg_mmseg.bounds import Count, Weight
+
 
 @MODELS.register_module()
 class RegionAdversary(Adversary):
@@ -27,8 +29,8 @@ class RegionAdversary(Adversary):
 
     def __init__(self,
                  discriminator: dict,
-                 grid: Tuple[int, int] = (3, 3),
-                 loss_weight: float = 0.01,
+                 grid: Tuple[Count, Count] = (3, 3),
+                 loss_weight: Weight = 0.01,
                  **kwargs) -> None:
         super().__init__(
             discriminator, mode='minimax', of='features', loss_weight=loss_weight, **kwargs)
@@ -44,7 +46,7 @@ class Regions(ModuleList):
             the map.
     """
 
-    def __init__(self, discriminator: dict, grid: Tuple[int, int]) -> None:
+    def __init__(self, discriminator: dict, grid: Tuple[Count, Count]) -> None:
         rows, columns = grid
         super().__init__(MODELS.build(discriminator) for _ in range(rows * columns))
         self.grid = tuple(grid)

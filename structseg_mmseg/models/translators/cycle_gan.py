@@ -8,6 +8,7 @@ from mmengine.optim import OptimWrapper
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
+from structseg_mmseg.bounds import Count, Natural, Weight
 from structseg_mmseg.errors import InputError, NonFiniteLossError
 from structseg_mmseg.models.terms.term import frozen
 
@@ -46,10 +47,10 @@ class CycleGAN(BaseModel):
     def __init__(self,
                  generator: dict,
                  discriminator: dict,
-                 crop_size: Tuple[int, int],
-                 pool_size: int = 50,
-                 cycle_weight: float = 10.,
-                 identity_weight: float = 0.5,
+                 crop_size: Tuple[Count, Count],
+                 pool_size: Natural = 50,
+                 cycle_weight: Weight = 10.,
+                 identity_weight: Weight = 0.5,
                  **kwargs) -> None:
         super().__init__(**kwargs)
         if get_world_size() > 1:

@@ -4,6 +4,7 @@ from mmengine.model import BaseModule
 from mmseg.registry import MODELS
 from torch import Tensor
 
+from structseg_mmseg.bounds import Count
 from structseg_mmseg.errors import InputError
 from structseg_mmseg.models.translators.resnet_generator import NORMAL, NORMED
 
@@ -22,7 +23,7 @@ class PatchDiscriminator(BaseModule):
 
     smallest = 24
 
-    def __init__(self, channels: int = 64, init_cfg: dict = NORMAL) -> None:
+    def __init__(self, channels: Count = 64, init_cfg: dict = NORMAL) -> None:
         super().__init__(init_cfg)
         leaky = dict(act_cfg=dict(type='LeakyReLU', negative_slope=0.2))
         self.layers = nn.Sequential(

@@ -4,6 +4,7 @@ from mmengine.model import BaseModule
 from mmseg.registry import MODELS
 from torch import Tensor
 
+from structseg_mmseg.bounds import Count, Natural
 from structseg_mmseg.errors import InputError
 
 # The initialisation of CycleGAN's networks.
@@ -40,7 +41,7 @@ class ResNetGenerator(BaseModule):
 
     stride = 4
 
-    def __init__(self, channels: int = 64, num_blocks: int = 9, init_cfg: dict = NORMAL) -> None:
+    def __init__(self, channels: Count = 64, num_blocks: Natural = 9, init_cfg: dict = NORMAL) -> None:
         super().__init__(init_cfg)
         border = dict(padding=3, padding_mode='reflect')
         resize = dict(kernel_size=3, stride=2, padding=1, **NORMED)
