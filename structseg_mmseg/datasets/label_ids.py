@@ -11,7 +11,7 @@ from structseg_mmseg.errors import InputError
 
 
 class LabelIdsDataset(BaseSegDataset):
-    """A data set whose labels hold ids, as its archive is unpacked; by default Cityscapes' labelIds.
+    """A data set whose labels hold ids, by default Cityscapes', as its archive is unpacked.
 
     The transform ``MapLabelIds`` turns the ids into the indices of ``metainfo['classes']``, by
     default the 19 classes of Cityscapes' evaluation, else any choice of them in any order; all

@@ -41,7 +41,8 @@ class ResNetGenerator(BaseModule):
 
     stride = 4
 
-    def __init__(self, channels: Count = 64, num_blocks: Natural = 9, init_cfg: dict = NORMAL) -> None:
+    def __init__(self, channels: Count = 64, num_blocks: Natural = 9,
+                 init_cfg: dict = NORMAL) -> None:
         super().__init__(init_cfg)
         border = dict(padding=3, padding_mode='reflect')
         resize = dict(kernel_size=3, stride=2, padding=1, **NORMED)
