@@ -175,10 +175,13 @@ async def run_all(runs: List[Run], args: argparse.Namespace) -> List[str]:
             changed = sorted(folders[1:],
                              key=lambda folder: not folder.parent.name.endswith('_oracle'))
             pictures['changed'] = [folders[0], *changed, '--changed', '--samples', 4]
+        newest = max(run.results.stat().st_mtime_ns for run in done)
         for name, options in pictures.items():
-            failures.append(await call(
-                1, 0, args.work_dir / f'{name}.log', TOOLS / 'analysis_tools/compare.py', *options,
-                '--picture', args.work_dir / f'{name}.png'))
+            path = args.work_dir / f'{name}.png'
+            if not path.exists() or path.stat().st_mtime_ns < newest:
+                failures.append(await call(
+                    1, 0, args.work_dir / f'{name}.log', TOOLS / 'analysis_tools/compare.py',
+                    *options, '--picture', path))
         write_report(args.work_dir, shlex.join(['python', *sys.argv]), rows, {
             f'{run.config.stem}, seed {run.seed}': run.logged('loss') for run in done})
     return [failure for failure in failures if failure is not None]
