@@ -30,6 +30,7 @@ COMMANDS = {
         'tests/tools/test_tools.py::test_cached_images_are_the_same_bytes',
     'python tools/dataset_converters/count_class_sizes.py':
         'tests/tools/test_count_class_sizes.py::test_it_counts_whole_labels',
+    'python tools/export.py': 'tests/tools/test_export.py::test_what_cannot_be_exported',
     'python tools/gpu_report.py': 'tests/tools/test_gpu_report.py::test_stages_run_once',
     'python tools/infer.py': 'tests/tools/test_tools.py::test_infer',
     'python tools/model_converters/adaptsegnet2mmseg.py':

@@ -1,15 +1,21 @@
 """Segment images or videos: mmseg's inferencer, with coloured masks and overlays as files.
 
     python tools/infer.py CONFIG CHECKPOINT INPUT [--out-dir DIR] [--opacity 0.5] [--device cpu]
+        [--batch-size N] [--workers N]
 
 INPUT is an image, a folder of images or a video. DIR gets ``masks/NAME`` and ``overlays/NAME``:
-PNG files for images, MP4 files for a video.
+PNG files for images, MP4 files for a video. Images of one size that follow each other go through
+the network together, and while they do, others are read and written.
 """
 import argparse
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
 from pathlib import Path
-from typing import Iterator, Optional, Tuple
+from typing import Any, Callable, Iterable, Iterator, Optional, Tuple, Union
 
 import cv2
+import structseg_mmseg  # noqa: F401  before mmseg, which it imports without noise
 import mmcv
 import numpy as np
 from mmengine.utils import track_iter_progress
@@ -34,6 +40,25 @@ class StrictInferencer(MMSegInferencer):
         check_fit(model, checkpoint, self.weights)
         super()._load_weights_to_model(model, checkpoint, cfg)
 
+    def predict(self, samples: Iterable[Tuple[str, np.ndarray, dict]],
+                batch_size: int) -> Iterator[Tuple[str, np.ndarray, np.ndarray]]:
+        """Segment images, those that follow each other in one size together.
+
+        Args:
+            samples (Iterable[tuple]): Names, images (H, W, 3) and what the pipeline makes of them.
+            batch_size (int): How many go together at most.
+
+        Yields:
+            tuple: Name, image and classes (H, W) of each, in order.
+        """
+        for _, equals in groupby(samples, key=lambda sample: sample[1].shape):
+            for chunk in self._get_chunk_data(equals, batch_size):
+                names, images, data = zip(*chunk)
+                # Of what the network gives the logits, the larger part, are not kept.
+                yield from zip(names, images, [
+                    sample.pred_sem_seg.data[0].cpu().numpy()
+                    for sample in self.forward(self.collate_fn(data))])
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -44,17 +69,29 @@ def main() -> None:
                         help='folder to write to (default: %(default)s)')
     parser.add_argument('--opacity', type=float, default=0.5, help='of the mask in the overlays')
     parser.add_argument('--device', help='e.g. cpu or cuda:0 (default: a GPU if there is one)')
+    parser.add_argument('--batch-size', type=int, default=1,
+                        help='images of one size that go through the network together '
+                             '(default: %(default)s)')
+    parser.add_argument('--workers', type=int, default=2,
+                        help='threads that read, and as many that write (default: %(default)s)')
     args = parser.parse_args()
+    for option, value in (('--batch-size', args.batch_size), ('--workers', args.workers)):
+        if value < 1:
+            raise InputError(f'{option} is {value}: give 1 or more')
     frames, number, fps = open_input(args.input)
 
     inferencer = StrictInferencer(args.config, args.checkpoint, device=args.device)
-    inferencer.show_progress = False
     palette = np.array(inferencer.model.dataset_meta['palette'], np.uint8)[:, ::-1]  # BGR
-
     writers = {}
-    for name, image in track_iter_progress((frames, number)):
-        sample = inferencer(image, return_datasamples=True)
-        mask = palette[sample.pred_sem_seg.data[0].cpu().numpy()]
+
+    def prepare(frame: Tuple[str, Union[Path, np.ndarray]]) -> Tuple[str, np.ndarray, dict]:
+        name, image = frame
+        image = read(image) if isinstance(image, Path) else image
+        return name, image, inferencer.pipeline(image)
+
+    def write(prediction: Tuple[str, np.ndarray, np.ndarray]) -> None:
+        name, image, classes = prediction
+        mask = palette[classes]
         overlay = cv2.addWeighted(image, 1 - args.opacity, mask, args.opacity, 0)
         for kind, picture in (('masks', mask), ('overlays', overlay)):
             path = args.out_dir / kind / name
@@ -66,13 +103,34 @@ def main() -> None:
                 writers[kind] = cv2.VideoWriter(
                     str(path), cv2.VideoWriter_fourcc(*'mp4v'), fps, picture.shape[1::-1])
             writers[kind].write(picture)
+
+    samples = ahead(prepare, frames, args.workers)
+    # One thread keeps a video's frames in order.
+    written = ahead(write, inferencer.predict(samples, args.batch_size),
+                    args.workers if fps is None else 1)
+    for _ in track_iter_progress((written, number)):
+        pass
     for writer in writers.values():
         writer.release()
     print(f'\nwrote {args.out_dir}/masks and {args.out_dir}/overlays')
 
 
-def open_input(path: Path) -> Tuple[Iterator[Tuple[str, np.ndarray]], int, Optional[float]]:
-    """Frames with the names of their outputs, how many there are, and a video's frame rate."""
+def ahead(function: Callable, items: Iterable, workers: int) -> Iterator[Any]:
+    """What a function makes of items, in order, by threads that are a few items ahead."""
+    # Executor.map would read all the items at once: a bound is new in Python 3.14.
+    with ThreadPoolExecutor(workers) as pool:
+        pending = deque()
+        for item in items:
+            pending.append(pool.submit(function, item))
+            if len(pending) > 2 * workers:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+
+
+def open_input(path: Path) -> Tuple[
+        Iterator[Tuple[str, Union[Path, np.ndarray]]], int, Optional[float]]:
+    """Files or frames with the names of their outputs, their number, and a video's frame rate."""
     if path.suffix.lower() in VIDEOS and path.is_file():
         video = mmcv.VideoReader(str(path))
         if not video.opened or not len(video):
@@ -87,7 +145,7 @@ def open_input(path: Path) -> Tuple[Iterator[Tuple[str, np.ndarray]], int, Optio
         paths, root = [path], path.parent
     else:
         raise InputError(f'there is no {path}: give an image, a folder of images or a video')
-    frames = ((str(p.relative_to(root).with_suffix('.png')), read(p)) for p in paths)
+    frames = ((str(p.relative_to(root).with_suffix('.png')), p) for p in paths)
     return frames, len(paths), None
 
 

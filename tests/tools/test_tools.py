@@ -14,6 +14,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
+from mmseg.apis import inference_model, init_model
 from mmseg.registry import DATASETS
 
 from structseg_mmseg.demo.street_worlds import draw_worlds
@@ -174,11 +175,12 @@ def test_infer(workplace, tmp_path, kind):
             writer.write(frame)
         writer.release()
     else:
-        for index, frame in enumerate(frames):
+        for index, frame in enumerate([frames[0], frames[1], frames[2, :48]]):
             write_image(tmp_path / f'in/{index}.png', frame)
         source = tmp_path / ('in' if kind == 'folder' else 'in/0.png')
-    run('infer.py', SOURCE_ONLY, workplace / 'full/iter_2.pth', source, '--out-dir',
-        tmp_path / 'out', data=workplace)
+    weights = workplace / 'full/iter_2.pth'
+    run('infer.py', SOURCE_ONLY, weights, source, '--out-dir', tmp_path / 'out', '--batch-size', 2,
+        data=workplace)
     written = sorted(str(p.relative_to(tmp_path / 'out')) for p in tmp_path.glob('out/*/*'))
     if kind == 'video':
         assert written == ['masks/ride.mp4', 'overlays/ride.mp4']
@@ -193,6 +195,13 @@ def test_infer(workplace, tmp_path, kind):
     palette = {tuple(colour[::-1]) for colour in GTADataset.METAINFO['palette']}
     assert {tuple(colour) for colour in mask.reshape(-1, 3)} <= palette
     np.testing.assert_allclose(overlay, (mask + frames[0]) / 2, atol=1)
+    # Two went together, and one of another size alone.
+    model = init_model(str(ROOT / SOURCE_ONLY), str(weights), device='cpu')
+    colours = np.array(model.dataset_meta['palette'], np.uint8)[:, ::-1]
+    for name in names:
+        classes = inference_model(model, str(tmp_path / 'in' / name)).pred_sem_seg.data[0]
+        np.testing.assert_array_equal(
+            cv2.imread(str(tmp_path / 'out/masks' / name)), colours[classes.numpy()])
 
 
 def bad_data_root(root):
@@ -248,6 +257,7 @@ def test_infer_refuses_what_does_not_fit(workplace, tmp_path):
     fails(run('infer.py', CONFIG, weights, ROOT / 'README.md', check=False),
           'README.md cannot be read')
     fails(run('infer.py', CONFIG, weights, tmp_path, check=False), 'holds no image')
+    fails(run('infer.py', CONFIG, weights, tmp_path, '--workers', 0, check=False), '--workers is 0')
     write_image(tmp_path / 'a.png', np.zeros((32, 32, 3), np.uint8))
     fails(run('infer.py', 'configs/structseg/deeplabv2_lite0_game2video.py', weights,
               tmp_path / 'a.png', check=False), 'is not one of this model', 'decode_head')

@@ -1,0 +1,253 @@
+"""Export a trained segmentor: for plain mmseg, for torch.export and for ONNX.
+
+    python tools/export.py CONFIG CHECKPOINT OUT_DIR [--size HEIGHT WIDTH]
+
+OUT_DIR gets
+
+- ``model.pth`` and ``model.py``, a checkpoint without what training alone needs and a config of a
+  plain ``EncoderDecoder``, for mmseg's ``MMSegInferencer`` and ``init_model``. They do without this
+  package where backbone, neck and head are mmseg's own.
+- ``model.pt2`` (torch.export) and ``model.onnx``. Both take ``image``, float32 (N, 3, H, W) in RGB
+  from 0 to 255, and give ``logits``, float32 (N, classes, H, W). The preprocessor's normalisation
+  is part of them, the test pipeline's ``Resize`` is not. N, H and W are free.
+
+What is written is held against the model at another size than the one that it was traced with.
+"""
+import argparse
+import logging
+from functools import partial
+from pathlib import Path
+from typing import Callable, Dict, Iterable, Tuple
+from unittest.mock import patch
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmengine.runner.checkpoint import save_checkpoint
+import structseg_mmseg  # noqa: F401  before mmseg, which it imports without noise
+from mmseg.datasets.transforms import LoadAnnotations
+from mmseg.models.segmentors import EncoderDecoder
+from mmseg.models.utils import resize
+from mmseg.registry import MODELS, TRANSFORMS
+from torch import Tensor, nn
+
+from structseg_mmseg.datasets import MapLabelIds
+from structseg_mmseg.engine.checkpoint import check_fit, load_from_local
+from structseg_mmseg.errors import InputError, one_sentence_errors
+from structseg_mmseg.models.backbones import EfficientNetLite
+
+PACKAGE = 'structseg_mmseg'
+SEGMENTORS = ('AdvReconSegmentor', 'EncoderDecoder')
+TOLERANCE = 1e-4  # of the largest logit
+DIMS = {0: 'batch', 2: 'height', 3: 'width'}
+
+
+class Logits(nn.Module):
+    """A segmentor as a function of raw images.
+
+    Args:
+        segmentor (EncoderDecoder): In eval mode, for whole images.
+    """
+
+    def __init__(self, segmentor: EncoderDecoder) -> None:
+        super().__init__()
+        self.segmentor = segmentor
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits (N, classes, H, W) of images (N, 3, H, W), RGB from 0 to 255."""
+        # The preprocessor's own forward takes lists of images, which fixes their number.
+        preprocessor = self.segmentor.data_preprocessor
+        x = image if preprocessor._channel_conversion else image.flip(1)  # it expects BGR
+        if preprocessor._enable_normalize:
+            x = (x - preprocessor.mean) / preprocessor.std
+        return self.segmentor.encode_decode(x, [dict(img_shape=image.shape[2:])])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('config', type=Path)
+    parser.add_argument('checkpoint', type=Path)
+    parser.add_argument('out_dir', type=Path)
+    parser.add_argument('--size', type=int, nargs=2, default=(256, 512),
+                        metavar=('HEIGHT', 'WIDTH'),
+                        help='of the image to trace the network with (default: 256 512)')
+    args = parser.parse_args()
+    cfg = Config.fromfile(args.config)
+    init_default_scope(cfg.get('default_scope', 'mmseg'))
+    if cfg.model.type not in SEGMENTORS:
+        raise InputError(f'{args.config} trains a {cfg.model.type}: give a config whose model is '
+                         f'{" or ".join(SEGMENTORS)}')
+    checkpoint = load_from_local(str(args.checkpoint), map_location='cpu')
+    if 'ema_state_dict' in checkpoint:  # EMAHook saves the averaged weights as the state dict
+        print('the weights are the averaged ones')
+    plain = plain_config(cfg)
+    model = MODELS.build(plain.model).eval()
+    model.load_state_dict(inference_state(
+        cfg, checkpoint, str(args.checkpoint), model.state_dict()))
+
+    args.out_dir.mkdir(parents=True, exist_ok=True)
+    weights = args.out_dir / 'model.pth'
+    dataset = checkpoint.get('meta', {}).get('dataset_meta') or {}
+    dataset = {key: dataset[key] for key in ('classes', 'palette') if key in dataset}
+    meta = dict(dataset_meta=dataset) if dataset else {}  # then mmseg guesses
+    save_checkpoint(dict(meta=meta, state_dict=model.state_dict()), str(weights))
+    sizes = [path.stat().st_size / 1e6 for path in (args.checkpoint, weights)]
+    print(f'{args.checkpoint} has {sizes[0]:.1f} MB, {weights} {sizes[1]:.1f}')
+    parts = sorted({type(part).__name__ for part in model.modules()
+                    if type(part).__module__.startswith(f'{PACKAGE}.')})
+    others = [name for name in cfg.get('custom_imports', {}).get('imports', ()) if name != PACKAGE]
+    if parts:
+        print(f'{", ".join(parts)} are of {PACKAGE}, which model.py imports')
+    if parts or others:
+        plain.custom_imports = dict(imports=[*([PACKAGE] if parts else []), *others])
+    plain.dump(str(args.out_dir / 'model.py'))
+    logging.disable(logging.WARNING)  # the exporters' accounts of what they skip and fold
+    export(model, args.out_dir, args.size)
+    print(f'wrote {args.out_dir}')
+
+
+def plain_config(cfg: Config) -> Config:
+    """What mmseg needs to build the network and to run it on images."""
+    model = {key: cfg.model[key] for key in (
+        'data_preprocessor', 'backbone', 'neck', 'decode_head') if cfg.model.get(key) is not None}
+    test_cfg = dict(cfg.model.get('test_cfg') or dict(mode='whole'))
+    test_cfg.pop('statistics', None)
+    pipeline = [transform for transform in cfg.test_dataloader.dataset.pipeline
+                if not issubclass(TRANSFORMS.get(transform['type']),
+                                  (LoadAnnotations, MapLabelIds))]
+    return Config(dict(
+        default_scope=cfg.get('default_scope', 'mmseg'),
+        model=dict(type='EncoderDecoder', **model, test_cfg=test_cfg),
+        test_pipeline=pipeline,
+        test_dataloader=dict(dataset=dict(pipeline=pipeline)),  # MMSegInferencer looks here
+        visualizer=dict(type='SegLocalVisualizer')))
+
+
+def inference_state(cfg: Config, checkpoint: dict, name: str, keys: Iterable[str]
+                    ) -> Dict[str, Tensor]:
+    """What a checkpoint has of an ``EncoderDecoder`` of those keys, as the config's model infers.
+
+    Raises:
+        InputError: If the checkpoint is none of the config's model.
+    """
+    model = MODELS.build(cfg.model)
+    check_fit(model, checkpoint, name)
+    state = checkpoint.get('state_dict', checkpoint)
+    model.load_state_dict({key.removeprefix('module.'): value for key, value in state.items()},
+                          strict=False)  # what only training uses may be absent
+    if (cfg.model.get('test_cfg') or {}).get('statistics') != 'source':
+        state = model.state_dict()
+    elif model.source_statistics is None:
+        raise InputError("model.test_cfg.statistics='source' needs model.batch_statistics="
+                         "'per_domain', in training, too: leave it out")
+    else:
+        with model.source_statistics.in_use(model._shared_parts):
+            state = model.state_dict()
+    return {key: state[key] for key in keys}
+
+
+def export(model: EncoderDecoder, out_dir: Path, size: Tuple[int, int]) -> None:
+    """Write ``model.pt2`` and ``model.onnx``.
+
+    Args:
+        model (EncoderDecoder): In eval mode; its backbone may be changed.
+        out_dir (Path): The folder.
+        size (tuple[int]): Height and width of the image to trace the network with.
+
+    Raises:
+        InputError: If one of the two cannot be written, or gives other logits.
+    """
+    if model.test_cfg.mode != 'whole' or model.data_preprocessor.test_cfg:
+        raise InputError('model.pt2 and model.onnx are left out: windows (model.test_cfg.mode) and '
+                         'padding (model.data_preprocessor.test_cfg) in testing are not exported, '
+                         "so set mode='whole' and no padding")
+    network = Logits(model)
+    height, width = size
+    image = 255 * torch.rand(1, 3, height + 11, width - 7)
+    with torch.no_grad():
+        expected = network(image)
+    if isinstance(model.backbone, EfficientNetLite):
+        turn(model.backbone)
+    try:
+        program = trace(network, 255 * torch.rand(2, 3, height, width))
+    except Exception as error:
+        raise InputError('model.pt2 and model.onnx are left out: torch.export cannot follow the '
+                         f'network at all sizes ({first_line(error)})') from error
+    problems = []
+    for path, write in ((out_dir / 'model.pt2', write_pt2), (out_dir / 'model.onnx', write_onnx)):
+        try:
+            logits = write(program, path)(image)
+            difference = (logits - expected).abs().max() / expected.abs().max()
+            if not difference <= TOLERANCE:
+                raise InputError(f'its logits differ by {difference:.0e} of the largest')
+        except Exception as error:  # exporters and runtimes have no common one
+            path.unlink(missing_ok=True)
+            problems.append(f'{path.name} is left out: {first_line(error)}')
+    if problems:
+        raise InputError('; '.join(problems))
+
+
+def turn(backbone: EfficientNetLite) -> None:
+    """Let a network whose padding depends on the image's size do with one that does not.
+
+    TensorFlow's padding is one pixel narrower before even sizes than before odd ones, which no
+    exporter follows. Behind the image it is the same for all. So the image is turned by 180
+    degrees, the kernels with it, and the features are turned back.
+    """
+    for conv in backbone.modules():
+        if isinstance(conv, nn.Conv2d):
+            conv.weight.data = conv.weight.data.flip(2, 3)
+            conv.padding = tuple(rate * (size - 1) // 2
+                                 for rate, size in zip(conv.dilation, conv.kernel_size))
+            conv.forward = partial(nn.Conv2d.forward, conv)
+    backbone.register_forward_pre_hook(lambda _, inputs: inputs[0].flip(2, 3))
+    backbone.register_forward_hook(
+        lambda _, inputs, features: tuple(feature.flip(2, 3) for feature in features))
+
+
+def trace(network: Logits, image: Tensor) -> torch.export.ExportedProgram:
+    """The network as a program for images of all numbers and sizes."""
+    # The warning of mmseg's resize, on by default, turns sizes into plain numbers.
+    silent = patch.object(resize, '__defaults__', (*resize.__defaults__[:-1], False))
+    with torch.no_grad(), silent:
+        program = torch.export.export(
+            network, (image, ), dynamic_shapes=(dict.fromkeys(DIMS, torch.export.Dim.DYNAMIC), ),
+            prefer_deferred_runtime_asserts_over_guards=True)
+    # They forbid what torch could not prove, such as sizes for pooling that rounds up, and what it
+    # holds to be special, such as a single image. What is written is tried on both.
+    for node in program.graph.find_nodes(op='call_function',
+                                         target=torch.ops.aten._assert_scalar.default):
+        program.graph.erase_node(node)
+    program.graph.eliminate_dead_code()
+    program.graph_module.recompile()
+    return program
+
+
+def write_pt2(program: torch.export.ExportedProgram, path: Path) -> Callable[[Tensor], Tensor]:
+    """Write the program, and run what is written."""
+    torch.export.save(program, path)
+    return torch.export.load(path).module()
+
+
+def write_onnx(program: torch.export.ExportedProgram, path: Path) -> Callable[[Tensor], Tensor]:
+    """Write the program as ONNX, and run what is written."""
+    try:
+        import onnxruntime
+        import onnxscript  # noqa: F401, what torch exports with
+    except ImportError as error:
+        raise InputError('it needs the packages of the extra `export`: '
+                         'pip install "structseg_mmseg[export]"') from error
+    torch.onnx.export(program, f=path, input_names=['image'], output_names=['logits'],
+                      dynamic_shapes=(DIMS, ), dynamo=True, external_data=False, verbose=False)
+    session = onnxruntime.InferenceSession(path, providers=['CPUExecutionProvider'])
+    return lambda image: torch.from_numpy(session.run(None, dict(image=image.numpy()))[0])
+
+
+def first_line(error: Exception) -> str:
+    """What an exporter says, which can be pages."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+if __name__ == '__main__':
+    with one_sentence_errors():
+        main()
