@@ -22,7 +22,7 @@ install: .venv/installed
 	touch $@
 
 test: install
-	$(PY) -m pytest -q -n 2 --dist loadfile
+	$(PY) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 demo: install
 	$(PY) tools/dataset_converters/draw_demo.py $(DEMO) $(IMAGES)

@@ -2,6 +2,7 @@ import subprocess
 import sys
 import warnings
 
+import mmengine.logging
 import pytest
 
 from structseg_mmseg.noise import LINES, WARNINGS, without_known_noise
@@ -16,8 +17,8 @@ def test_an_import_says_nothing():
 
 def test_what_is_not_known_is_shown(capsys):
     with pytest.warns(UserWarning) as caught, pytest.raises(ImportError), without_known_noise():
-        print(LINES[0])
-        print(f'{LINES[0]} today')
+        mmengine.logging.print_log(LINES[0])
+        mmengine.logging.print_log(f'{LINES[0]} today')
         warnings.warn(WARNINGS[0])
         warnings.warn('a warning')
         raise ImportError
