@@ -74,7 +74,7 @@ def sequential_step(model, optimizers, data, mode: str, max_norm: float = float(
 
     def backward(loss, branch):
         """Into all parameters but E's, which are kept apart by branch."""
-        for total, p in zip(E_grads[branch], encoder):
+        for p in encoder:
             p.grad = None
         loss.backward(retain_graph=True)
         for total, p in zip(E_grads[branch], encoder):
