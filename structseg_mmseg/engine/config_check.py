@@ -88,12 +88,13 @@ def _signature(cls: type) -> Tuple[Dict[str, Any], set]:
     for base in cls.__mro__:
         if base in (nn.Module, object):
             break
-        if '__init__' not in vars(base):
+        init = vars(base).get('__init__')
+        if init is None:
             continue
-        parameters = inspect.signature(base.__init__).parameters.values()
+        parameters = inspect.signature(init).parameters.values()
         keys |= {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
         if base.__module__.startswith('structseg_mmseg.'):
-            hints = {**get_type_hints(base.__init__, include_extras=True), **hints}
+            hints = {**get_type_hints(init, include_extras=True), **hints}
         if not any(p.kind == p.VAR_KEYWORD for p in parameters):
             break
     return hints, keys - {'self'}
