@@ -24,10 +24,6 @@ from pathlib import Path
 from typing import Iterator, List, Optional, Set, Tuple, Union
 from urllib.parse import urlsplit
 
-import structseg_mmseg  # noqa: F401  before mmseg, which it imports without noise
-import mmcv
-import mmengine
-import mmseg
 import numpy as np
 import torch
 from analysis_tools.benchmark_step import synchronize
@@ -39,14 +35,15 @@ from mmengine.runner import Runner
 from mmengine.runner.checkpoint import (get_deprecated_model_names, get_external_models,
                                         get_torchvision_models)
 from mmengine.utils import track_iter_progress
+import structseg_mmseg  # noqa: F401  before mmseg, which it imports without noise
 from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS, RUNNERS
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset
 
 from structseg_mmseg.datasets import MapLabelIds
 from structseg_mmseg.engine.allocator import keep_freed_memory
+from structseg_mmseg.engine.hooks.summary_hook import stack
 from structseg_mmseg.errors import InputError, one_sentence_errors
-from structseg_mmseg.version import __version__
 
 DOMAINS = dict(source='train_dataloader', target='target_dataloader',
                validation='val_dataloader', test='test_dataloader')
@@ -92,8 +89,7 @@ def check(cfg: Config, full: bool = False) -> List[str]:
     if 'max_iters' not in cfg.train_cfg:
         raise InputError('train_cfg has no max_iters: give a config that counts iterations')
     init_default_scope(cfg.get('default_scope', 'mmseg'))
-    show('stack', f'structseg_mmseg {__version__}, torch {torch.__version__}, mmcv '
-         f'{mmcv.__version__}, mmengine {mmengine.__version__}, mmsegmentation {mmseg.__version__}')
+    show('stack', stack())
     gpus = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
     show('device', *(f'{gpu.name}, {megabytes(gpu.total_memory)}' for gpu in gpus),
          f'{os.cpu_count()} CPU core(s), {torch.get_num_threads()} thread(s)')

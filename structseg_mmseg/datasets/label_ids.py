@@ -27,6 +27,9 @@ class LabelIdsDataset(BaseSegDataset):
     label_ids = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
     num_label_ids = 34
 
+    def __init__(self, img_suffix: str = '.png', **kwargs) -> None:
+        super().__init__(img_suffix=img_suffix, **kwargs)
+
     @classmethod
     def get_label_map(cls, new_classes: Optional[Sequence[str]] = None) -> Union[dict, None]:
         """As in ``BaseSegDataset``, with a sentence for a class that does not exist."""
@@ -113,9 +116,6 @@ class GTADataset(LabelIdsDataset):
 
     num_label_ids = 35  # the last one is the licence plate, -1 in Cityscapes
 
-    def __init__(self, img_suffix: str = '.png', **kwargs) -> None:
-        super().__init__(img_suffix=img_suffix, **kwargs)
-
 
 @DATASETS.register_module()
 class CityscapesLabelIdsDataset(LabelIdsDataset):
@@ -138,6 +138,3 @@ class SynthiaDataset(LabelIdsDataset):
 
     label_ids = (3, 4, 2, 21, 5, 7, 15, 9, 6, 16, 1, 10, 17, 8, 18, 19, 20, 12, 11)
     num_label_ids = 23
-
-    def __init__(self, img_suffix: str = '.png', **kwargs) -> None:
-        super().__init__(img_suffix=img_suffix, **kwargs)

@@ -19,7 +19,7 @@ LOADERS = ('train_dataloader', 'target_dataloader', 'val_dataloader', 'test_data
            'statistics_dataloader')
 # What a config may hold beside the arguments of its runner.
 KEYS = {*inspect.signature(Runner).parameters, *LOADERS, 'custom_imports', 'runner_type', 'compile',
-        'sync_bn', 'find_unused_parameters', 'model_wrapper_cfg', 'log_processor'}
+        'sync_bn', 'find_unused_parameters', 'model_wrapper_cfg'}
 
 
 def check_config(cfg: Union[Config, dict]) -> None:

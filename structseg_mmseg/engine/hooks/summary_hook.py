@@ -32,9 +32,7 @@ def summary(runner: Runner) -> List[str]:
     device = next(model.parameters()).device
     name = torch.cuda.get_device_name(device) if device.type == 'cuda' else (
         f'CPU, {torch.get_num_threads()} thread(s)')
-    lines = [f'structseg_mmseg {__version__}, torch {torch.__version__}, mmcv {mmcv.__version__}, '
-             f'mmengine {mmengine.__version__}, mmsegmentation {mmseg.__version__}; {name}, '
-             f'{get_world_size()} rank(s)']
+    lines = [f'{stack()}; {name}, {get_world_size()} rank(s)']
     for domain, loader in training_loaders(runner).items():
         dataset: Any = getattr(loader.dataset, 'dataset', loader.dataset)
         roots = dict.fromkeys(part.data_root for part in getattr(dataset, 'datasets', [dataset]))
@@ -57,6 +55,12 @@ def summary(runner: Runner) -> List[str]:
                      f'{", ".join(f"{rate:g}" for rate in rates)}')
     lines.append(f'iterations {runner.iter} to {runner.max_iters}; results in {runner.work_dir}')
     return lines
+
+
+def stack() -> str:
+    """The versions of this package and of what it stands on."""
+    return (f'structseg_mmseg {__version__}, torch {torch.__version__}, mmcv {mmcv.__version__}, '
+            f'mmengine {mmengine.__version__}, mmsegmentation {mmseg.__version__}')
 
 
 def _count(module: nn.Module) -> int:

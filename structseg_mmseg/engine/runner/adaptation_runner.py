@@ -38,7 +38,7 @@ class AdaptationRunner(Runner):
 
     def load_or_resume(self) -> None:
         """As ``Runner``'s, but of two places to resume from the work dir comes first."""
-        if self._resume and find_latest_checkpoint(self.work_dir):
+        if self._resume and self._load_from and find_latest_checkpoint(self.work_dir):
             self._load_from = None
         super().load_or_resume()
 

@@ -19,7 +19,7 @@ from structseg_mmseg.models.batch_statistics import (MODES, SourceStatistics, li
                                                      target_last)
 from structseg_mmseg.models.terms import Term, View
 
-# Arguments of version 0.1.
+
 @MODELS.register_module()
 class AdvReconSegmentor(EncoderDecoder):
     r"""An ``EncoderDecoder`` whose training adapts it to a second, unlabelled domain.
