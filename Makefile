@@ -17,7 +17,8 @@ install: .venv/installed
 
 .venv/installed: requirements.lock setup.cfg
 	$(PYTHON) -m venv .venv
-	$(PY) -m pip install -q -r requirements.lock
+	$(PY) -m pip install -q --require-hashes --no-deps -r requirements.lock
+	$(PY) -m pip install -q torch==2.13.0
 	$(PY) -m pip install -q --no-deps -e .
 	touch $@
 

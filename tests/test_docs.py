@@ -18,6 +18,7 @@ COMMANDS = {
     'make install': 'make test begins with it',
     'make test': 'runs this',
     'pip install': 'needs the network, and changes the environment',
+    'pip-audit': 'asks a service on the network',
     'python -m structseg_mmseg train':
         'tests/test_packaging.py::test_a_wheel_trains_in_an_empty_folder',
     'python tools/ablation.py':

@@ -21,18 +21,21 @@ from structseg_mmseg.demo.street_worlds import draw_worlds
 from structseg_mmseg.engine.checkpoint import load_from_local
 from tests.conftest import ROOT, write_cityscapes, write_gta, write_image
 
+OFFLINE = ROOT / 'tests/offline'
 CONFIG = 'configs/structseg/segformerhead_lite0_demo.py'
 SOURCE_ONLY = 'configs/structseg/segformerhead_lite0_demo_source-only.py'
 
 
 @pytest.fixture(scope='module')
 def workplace(tmp_path_factory):
-    """Demo data, and both models trained for 2 iterations and tested."""
+    """Demo data, and both models trained for 2 iterations and tested, without a network."""
     root = tmp_path_factory.mktemp('workplace')
+    offline = dict(PYTHONPATH=str(OFFLINE))
     run('dataset_converters/draw_demo.py', root / 'demo', '--source', 2, '--target', 2, '--val', 2)
     for name, config in (('full', CONFIG), ('source-only', SOURCE_ONLY)):
-        train(root, config, name, 'train_cfg.max_iters=2')
-        run('test.py', config, root / name / 'iter_2.pth', '--work-dir', root / name, data=root)
+        train(root, config, name, 'train_cfg.max_iters=2', **offline)
+        run('test.py', config, root / name / 'iter_2.pth', '--work-dir', root / name, data=root,
+            **offline)
     return root
 
 
@@ -72,6 +75,14 @@ def test_train_and_test(workplace):
     for word in ('mIoU: ', 'traffic sign', 'IoU.road'):
         assert word in done.stdout + done.stderr
     assert len(list((workplace / 'pictures').rglob('*.png'))) == 2
+
+
+def test_offline_is_offline():
+    """What the workplace is made with would have refused a connection."""
+    done = subprocess.run(
+        [sys.executable, '-c', 'import urllib.request as u; u.urlopen("http://127.0.0.1:9")'],
+        env=dict(os.environ, PYTHONPATH=str(OFFLINE)), capture_output=True, text=True)
+    assert 'nothing may leave this machine' in done.stderr
 
 
 def test_resume(workplace):
