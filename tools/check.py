@@ -34,7 +34,7 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import (get_deprecated_model_names, get_external_models,
                                         get_torchvision_models)
-from mmengine.utils import track_iter_progress
+from mmengine.utils import ProgressBar, track_iter_progress
 import structseg_mmseg  # noqa: F401  before mmseg, which it imports without noise
 from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS, RUNNERS
@@ -405,6 +405,7 @@ class Stopwatch(Hook):
 
     def __init__(self) -> None:
         self.seconds: List[float] = []
+        self.progress = ProgressBar(ITERATIONS)
 
     def before_train_iter(self, *args, **kwargs) -> None:
         synchronize()
@@ -413,6 +414,7 @@ class Stopwatch(Hook):
     def after_train_iter(self, *args, **kwargs) -> None:
         synchronize()
         self.seconds.append(time.perf_counter() - self._begin)
+        self.progress.update()
 
 
 def try_out(runner: Runner, max_iters: int) -> str:
@@ -428,6 +430,7 @@ def try_out(runner: Runner, max_iters: int) -> str:
     watch = Stopwatch()
     runner.register_hook(watch, 'LOWEST')
     runner.train()
+    print()  # ends the bar's line
     seconds = statistics.mean(watch.seconds[1:])
     if torch.cuda.is_available():
         peak = f'{megabytes(torch.cuda.max_memory_allocated())} of the GPU'

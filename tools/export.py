@@ -168,6 +168,7 @@ def export(model: EncoderDecoder, out_dir: Path, size: Tuple[int, int]) -> None:
         expected = network(image)
     if isinstance(model.backbone, EfficientNetLite):
         turn(model.backbone)
+    print('tracing the network', flush=True)
     try:
         program = trace(network, 255 * torch.rand(2, 3, height, width))
     except Exception as error:
@@ -175,6 +176,7 @@ def export(model: EncoderDecoder, out_dir: Path, size: Tuple[int, int]) -> None:
                          f'network at all sizes ({first_line(error)})') from error
     problems = []
     for path, write in ((out_dir / 'model.pt2', write_pt2), (out_dir / 'model.onnx', write_onnx)):
+        print(f'writing {path}, and running it', flush=True)
         try:
             logits = write(program, path)(image)
             difference = (logits - expected).abs().max() / expected.abs().max()

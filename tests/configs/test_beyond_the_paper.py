@@ -4,9 +4,9 @@ import torch
 from mmengine.config import Config
 from mmseg.registry import RUNNERS
 
+from structseg_mmseg.demo.street_worlds import draw_worlds
 from structseg_mmseg.engine.checkpoint import load_from_local
-from tests.conftest import (ROOT, model_cfg, write_acdc, write_cityscapes, write_gta,
-                            write_synthia)
+from tests.conftest import ROOT, model_cfg, write_acdc, write_synthia
 
 CONDITIONS = ('fog', 'night', 'rain', 'snow')
 SIZE = (40, 64)
@@ -14,9 +14,10 @@ SIZE = (40, 64)
 
 @pytest.fixture
 def roots(tmp_path, monkeypatch):
-    """Every data set in its published layout, where the configs look for it."""
-    monkeypatch.setenv('GTA5', str(write_gta(tmp_path / 'gta', size=SIZE)))
-    monkeypatch.setenv('CITYSCAPES', str(write_cityscapes(tmp_path / 'cs', size=SIZE)))
+    """Every data set in its published layout, GTA5 and Cityscapes as the demo draws them."""
+    list(draw_worlds(tmp_path / 'demo', source=2, target=2, val=2))
+    monkeypatch.setenv('GTA5', str(tmp_path / 'demo/game'))
+    monkeypatch.setenv('CITYSCAPES', str(tmp_path / 'demo/video'))
     monkeypatch.setenv('SYNTHIA', str(write_synthia(tmp_path / 'synthia')))
     monkeypatch.setenv('ACDC', str(write_acdc(tmp_path / 'acdc', [
         f'{condition}/{split}' for condition in CONDITIONS for split in ('train', 'val')])))
