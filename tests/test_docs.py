@@ -135,7 +135,7 @@ def raised():
     for path in sorted([*ROOT.glob('structseg_mmseg/**/*.py'), *ROOT.glob('tools/**/*.py')]):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and getattr(node.func, 'id', None) in (
-                    'InputError', 'NonFiniteLossError'):
+                    'InputError', 'UnreadableInputError', 'NonFiniteLossError'):
                 message = node.args[0]
             elif isinstance(node, ast.Return) and path.name == 'errors.py':
                 message = node.value

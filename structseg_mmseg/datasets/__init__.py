@@ -1,6 +1,6 @@
 from .label_ids import (CityscapesLabelIdsDataset, GTADataset, LabelIdsDataset,
-                        SynthiaDataset)
+                        SynthiaDataset, UnreadableInputError)
 from .transforms import LoadSynthiaLabels, MapLabelIds
 
 __all__ = ['CityscapesLabelIdsDataset', 'GTADataset', 'LabelIdsDataset', 'LoadSynthiaLabels',
-           'MapLabelIds', 'SynthiaDataset']
+           'MapLabelIds', 'SynthiaDataset', 'UnreadableInputError']

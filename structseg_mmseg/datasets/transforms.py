@@ -28,10 +28,13 @@ class MapLabelIds(BaseTransform):
         if label is None:
             return results
         path, lut = results['seg_map_path'], results['label_lut']
-        if label.ndim != 2:
+        shape = results.get('ori_shape', label.shape)[:2]
+        if 1 not in shape:  # sides that LoadAnnotations drops
+            shape = label.shape
+        if len(shape) != 2 or label.size != np.prod(shape):
             raise InputError(f'{path} is a colour image: give the file of labelIds')
         try:
-            results['gt_seg_map'] = lut.take(label)
+            results['gt_seg_map'] = lut.take(label).reshape(shape)
         except IndexError:
             raise InputError(f'{path} holds label id {label.max()}: labelIds end at '
                              f'{len(lut) - 1}, so give labelIds (not trainIds), or mend the file'

@@ -10,9 +10,11 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner, find_latest_checkpoint
 from mmseg.registry import RUNNERS
+from torch.utils.data import DataLoader, Dataset
 
-from structseg_mmseg.datasets import LabelIdsDataset
+from structseg_mmseg.datasets import LabelIdsDataset, UnreadableInputError
 from structseg_mmseg.engine.checkpoint import load_from_local
+from structseg_mmseg.engine.runner.adaptation_train_loop import SeededDataset
 from structseg_mmseg.errors import InputError, NonFiniteLossError
 from tests.conftest import NUM_CLASSES, model_cfg, optim_cfg, write_cityscapes, write_gta
 
@@ -305,6 +307,74 @@ def test_bad_files_stop_before_the_first_iteration(trees, tmp_path):
         path.write_bytes(path.read_bytes()[:60])
     with pytest.raises(InputError, match='_leftImg8bit.png cannot be read'):
         train(runner_cfg(trees, tmp_path, 1))
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:60])
+
+
+def test_unreadable_files_are_replaced(trees, tmp_path, capfd):
+    """By samples that are a function of seed and place: 2 + 2 iterations give the bits of 4."""
+    truncate(trees[0] / 'images/00003.png')
+    (trees[0] / 'labels/00005.png').write_bytes(b'')
+    truncate(sorted(trees[1].glob('leftImg8bit/train/*/*.png'))[1])
+
+    def cfg(folder, iters, workers, **kwargs):
+        cfg = runner_cfg(trees, tmp_path / folder, iters, workers=workers,
+                         augment=RANDOM['augment'], **kwargs)
+        cfg['train_cfg']['max_unreadable'] = 99
+        return cfg
+
+    straight, seen = train(cfg('straight', 4, 0))
+    assert 'images/00003.png or ' in ''.join(capfd.readouterr())
+    train(cfg('resumed', 2, 2))
+    resumed, rest = train(cfg('resumed', 4, 2, resume=True))
+    assert_equal_checkpoints(resumed, straight)
+    assert rest['source'] == seen['source'][2:]
+    whole = {path for batch in seen['source'] + seen['target'] for path in batch}
+    assert not [path for path in whole if path.endswith(('00003.png', '00005.png'))]
+
+
+def test_too_many_unreadable_files_stop_the_run(trees, tmp_path):
+    """At the first one, unless the config allows more; other mistakes in files stop it at once."""
+    for number in range(2, 6):
+        truncate(trees[0] / f'images/{number:05d}.png')
+    cfg = runner_cfg(trees, tmp_path, 4)
+    with pytest.raises(UnreadableInputError, match='00.*.png cannot be read'):
+        train(deepcopy(cfg))
+    cfg['train_cfg']['max_unreadable'] = 2
+    with pytest.raises(InputError, match='^3 samples could not be read where train_cfg.max_unread'
+                                         'able is 2, the last one as .*0000[2-5].png or .*: rest'):
+        train(cfg)
+
+
+class Thirds(Dataset):
+    """Ten samples, of which every third cannot be read."""
+
+    def __len__(self):
+        return 10
+
+    def __getitem__(self, index):
+        if index % 3 == 0:
+            raise UnreadableInputError(f'{index} cannot be read')
+        return index
+
+
+@pytest.mark.parametrize('method', ['fork', 'spawn'])
+def test_workers_count_unreadable_samples_together(method):
+    """However they are started, and as one process does."""
+    keys = [(index, (0, 1, index)) for index in range(8)]
+    alone = SeededDataset(Thirds(), 99)
+    expected = [alone[key] for key in keys]
+    number = int(alone.unreadable)
+    shared = SeededDataset(Thirds(), number, num_workers=2)
+    shared.unreadable.share_memory_()
+    loader = DataLoader(shared, batch_size=None, sampler=keys, num_workers=2,
+                        persistent_workers=True, multiprocessing_context=method)
+    assert list(loader) == expected
+    assert shared.unreadable.sum() == number and shared.unreadable.all()
+    with pytest.raises(InputError, match='samples could not be read where train_cfg.max_un'):
+        list(loader)
 
 
 class Poison(Hook):

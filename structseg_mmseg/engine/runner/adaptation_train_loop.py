@@ -1,15 +1,20 @@
+import logging
 from itertools import islice
 from typing import Any, Dict, Iterator, Tuple, Union
 
 import numpy as np
+import torch
 from mmengine.dataset import InfiniteSampler
 from mmengine.dist import get_rank, get_world_size
+from mmengine.logging import print_log
 from mmengine.runner import IterBasedTrainLoop, Runner
 from mmengine.runner.utils import set_random_seed
 from mmseg.registry import DATASETS, LOOPS
 from torch import nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
+from structseg_mmseg.bounds import Natural
+from structseg_mmseg.datasets import UnreadableInputError
 from structseg_mmseg.errors import InputError
 
 
@@ -31,16 +36,19 @@ class AdaptationTrainLoop(IterBasedTrainLoop):
     Args:
         runner (Runner): The runner.
         dataloader (dict): The source's.
+        max_unreadable (int): How many samples of a domain, on each rank, may be replaced by others
+            as a file of theirs cannot be read; one more stops the run. A resumed run counts anew.
         **kwargs: As in ``IterBasedTrainLoop``: ``max_iters``, ``val_interval``, ...
     """
 
-    def __init__(self, runner: Runner, dataloader: dict, **kwargs) -> None:
-        super().__init__(runner, _with_seeds(dataloader), **kwargs)
+    def __init__(self, runner: Runner, dataloader: dict, max_unreadable: Natural = 0,
+                 **kwargs) -> None:
+        super().__init__(runner, _with_seeds(dataloader, max_unreadable), **kwargs)
         self.dataloaders = dict(source=self.dataloader)
         target = runner.cfg.get('target_dataloader')
         if target is not None:
             self.dataloaders['target'] = runner.build_dataloader(
-                _with_seeds(target), seed=runner.seed)
+                _with_seeds(target, max_unreadable), seed=runner.seed)
         for domain, loader in self.dataloaders.items():
             if not isinstance(loader.sampler, InfiniteSampler):
                 key = 'train_dataloader' if domain == 'source' else 'target_dataloader'
@@ -101,10 +109,18 @@ class SeededDataset(Dataset):
     Args:
         dataset (Dataset): The data set; its transforms draw from python's, numpy's or torch's
             global generator.
+        max_unreadable (int): How many samples that cannot be read others may replace.
+        num_workers (int): Of the loader.
+
+    Attributes:
+        unreadable (torch.Tensor): How many samples each worker has replaced, int64, (num_workers,);
+            each adds to its own number, so they need no lock.
     """
 
-    def __init__(self, dataset: Dataset) -> None:
+    def __init__(self, dataset: Dataset, max_unreadable: int = 0, num_workers: int = 0) -> None:
         self.dataset = dataset
+        self.max_unreadable = max_unreadable
+        self.unreadable = torch.zeros(max(1, num_workers), dtype=torch.int64)
 
     @property
     def metainfo(self) -> dict:
@@ -115,11 +131,37 @@ class SeededDataset(Dataset):
         return len(self.dataset)
 
     def __getitem__(self, key: Union[int, Tuple[int, tuple]]) -> Any:
-        """The sample at an index, seeded if a seed (several integers) comes with it."""
-        if isinstance(key, tuple):
-            key, seed = key
+        """The sample at an index, seeded if a seed (several integers) comes with it.
+
+        If a seeded sample cannot be read, the seed draws another one.
+
+        Raises:
+            InputError: If more than ``max_unreadable`` cannot be read.
+        """
+        if not isinstance(key, tuple):
+            return self.dataset[key]
+        index, seed = key
+        while True:
             _seed_generators(*seed)
-        return self.dataset[key]
+            try:
+                return self.dataset[index]
+            except UnreadableInputError as error:
+                if not self.max_unreadable:
+                    raise
+                self._count(error)
+                seed = (*seed, 1)
+                index = int(np.random.default_rng(seed).integers(len(self)))
+
+    def _count(self, error: UnreadableInputError) -> None:
+        worker = get_worker_info()
+        self.unreadable[worker.id if worker else 0] += 1
+        number = int(self.unreadable.sum())
+        if number > self.max_unreadable:
+            raise InputError(
+                f'{number} samples could not be read where train_cfg.max_unreadable is '
+                f'{self.max_unreadable}, the last one as {error}') from None
+        print_log(f'{error}; another sample takes its place ({number} of at most '
+                  f'{self.max_unreadable}: train_cfg.max_unreadable)', 'current', logging.WARNING)
 
 
 class _DomainBatches:
@@ -138,6 +180,7 @@ class _DomainBatches:
             # Another order for each domain: the same one would shuffle data sets of equal size
             # alike, and each source image would meet one target image for ever.
             loader.sampler.seed = seed + number
+            loader.dataset.unreadable.share_memory_()  # with the workers, forked or spawned
             loader.sampler.indices = _draws(loader.sampler, (seed, 1 + number), seen[domain])
             self._iterators[domain] = iter(loader)
 
@@ -159,11 +202,12 @@ def _draws(sampler: InfiniteSampler, seed: Tuple[int, int],
     return ((index, (*seed, place)) for place, index in places)
 
 
-def _with_seeds(dataloader: dict) -> dict:
+def _with_seeds(dataloader: dict, max_unreadable: int) -> dict:
     dataset = DATASETS.build(dataloader['dataset'])
     if hasattr(dataset, 'full_init'):
         dataset.full_init()
-    return dict(dataloader, dataset=SeededDataset(dataset))
+    return dict(dataloader, dataset=SeededDataset(
+        dataset, max_unreadable, dataloader.get('num_workers', 0)))
 
 
 def _seed_generators(*seed: int) -> None:
