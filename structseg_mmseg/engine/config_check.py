@@ -9,23 +9,34 @@ import mmseg.registry
 from mmengine.config import Config
 from mmengine.registry import Registry
 from mmengine.runner import Runner
+from mmseg.registry import OPTIMIZERS
 from torch import nn
+from torch.utils.data import DataLoader
 from typeguard import CollectionCheckStrategy, TypeCheckError, check_type
 
-from structseg_mmseg.bounds import Count, Within
+from structseg_mmseg.bounds import Count, Natural, Within
 from structseg_mmseg.errors import InputError
 
 LOADERS = ('train_dataloader', 'target_dataloader', 'val_dataloader', 'test_dataloader',
            'statistics_dataloader')
+# Whose parts say of which types their arguments are, and mean it.
+TYPED = ('structseg_mmseg.', 'mmengine.optim.scheduler.', 'mmengine.runner.loops',
+         'mmseg.datasets.basesegdataset', 'torch.optim.')
+# What a runner takes from a part's config before it is built.
+TAKEN = ('type', '_scope_', 'convert_to_iter_based', 'num_batch_per_epoch')
+# Keys that come together or not at all.
+TOGETHER = [('train_cfg', 'train_dataloader', 'optim_wrapper'),
+            *((f'{mode}_cfg', f'{mode}_dataloader', f'{mode}_evaluator')
+              for mode in ('val', 'test'))]
 # What a config may hold beside the arguments of its runner.
 KEYS = {*inspect.signature(Runner).parameters, *LOADERS, 'custom_imports', 'runner_type', 'compile',
         'sync_bn', 'find_unused_parameters', 'model_wrapper_cfg'}
 
 
 def check_config(cfg: Union[Config, dict]) -> None:
-    """Look at the keys of the top level and of this package's parts.
+    """Look at the keys of the top level, and of parts that say what they take.
 
-    Keys of other packages' parts are theirs: what those say about them stands in
+    Keys of other parts are theirs: what those say about them stands in
     :func:`structseg_mmseg.errors.one_sentence_errors`.
 
     Args:
@@ -40,16 +51,43 @@ def check_config(cfg: Union[Config, dict]) -> None:
         if key not in KEYS and near:
             raise InputError(f'{key} is no key of a config: correct it to {near[0]}, or choose a '
                              'name that is less like it')
-    for key in ('model', *LOADERS):
-        _check_value(key, cfg.get(key), Optional[dict])
+    for key, hint in dict(get_type_hints(Runner.__init__),
+                          **dict.fromkeys(LOADERS, Optional[dict])).items():
+        value = cfg.get(key)
+        if isinstance(value, dict):  # a default hook may be None, which its type does not say
+            value = {name: part for name, part in value.items() if part is not None}
+        if value is not None:
+            _check_value(key, value, hint)
+    for keys in TOGETHER:
+        absent = [key for key in keys if cfg.get(key) is None]
+        if 0 < len(absent) < len(keys):
+            raise InputError(f'{absent[0]} is missing: {", ".join(keys)} come together or not at '
+                             'all')
     for key in LOADERS:
-        _check_value(f'{key}.batch_size', (cfg.get(key) or {}).get('batch_size', 1), Count)
-    ours = {name: part for registry in vars(mmseg.registry).values()
-            if isinstance(registry, Registry) for name, part in registry.module_dict.items()
-            if part.__module__.startswith('structseg_mmseg.')}
+        loader = cfg.get(key)
+        if loader is not None:
+            if 'dataset' not in loader:
+                raise InputError(f'{key}.dataset is missing: say what the loader is to load')
+            _check_part(key, loader, DataLoader)
+            _check_value(f'{key}.batch_size', loader.get('batch_size', 1), Count)
+            _check_value(f'{key}.num_workers', loader.get('num_workers', 0), Natural)
+    wrapper = cfg.get('optim_wrapper') or {}
+    for name, part in (('optim_wrapper', wrapper),
+                       *((f'optim_wrapper.{key}', part) for key, part in wrapper.items())):
+        if isinstance(part, dict) and 'optimizer' in part:
+            optimizer = part['optimizer']
+            _check_value(f'{name}.optimizer', optimizer, dict)
+            _check_value(f'{name}.paramwise_cfg', part.get('paramwise_cfg'), Optional[dict])
+            if OPTIMIZERS.get(str(optimizer.get('type'))) is None:  # mmengine says nothing of it
+                raise InputError(f'{name}.optimizer.type is {optimizer.get("type")!r}, which no '
+                                 'optimizer has for a name: check the spelling')
+    registries = [registry for registry in vars(mmseg.registry).values()
+                  if isinstance(registry, Registry)]
+    typed = {name: part for registry in registries for scope in (registry, registry.parent)
+             for name, part in scope.module_dict.items() if part.__module__.startswith(TYPED)}
     for name, part in _parts(cfg, ''):
-        if part['type'] in ours:
-            _check_part(name, part, ours[part['type']])
+        if part['type'] in typed:
+            _check_part(name, part, typed[part['type']])
     for name, term in ((cfg.get('model') or {}).get('terms') or {}).items():
         if term is not None and 'type' not in term:
             raise InputError(f'model.terms.{name} is {term!r}: give it a type, set it to None, or '
@@ -71,7 +109,7 @@ def _parts(cfg: Any, name: str) -> Iterator[Tuple[str, dict]]:
 def _check_part(name: str, part: dict, cls: type) -> None:
     hints, keys = _signature(cls)
     for key, value in part.items():
-        if key in ('type', '_scope_') or key in getattr(cls, 'moved', ()):
+        if key in TAKEN or key in getattr(cls, 'moved', ()):
             continue
         if key not in keys:
             near = get_close_matches(key, keys, 1)
@@ -82,7 +120,7 @@ def _check_part(name: str, part: dict, cls: type) -> None:
 
 
 def _signature(cls: type) -> Tuple[Dict[str, Any], set]:
-    """The types of this package's arguments of a class, and the names of all that it takes."""
+    """The types of a class's arguments, where they can be relied on, and the names of all."""
     hints: Dict[str, Any] = {}
     keys: set = set()
     for base in cls.__mro__:
@@ -93,8 +131,11 @@ def _signature(cls: type) -> Tuple[Dict[str, Any], set]:
             continue
         parameters = inspect.signature(init).parameters.values()
         keys |= {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
-        if base.__module__.startswith('structseg_mmseg.'):
-            hints = {**get_type_hints(init, include_extras=True), **hints}
+        if base.__module__.startswith(TYPED):
+            theirs = get_type_hints(init, include_extras=True)
+            if not base.__module__.startswith('structseg_mmseg.'):  # who take 1e5 for an int
+                theirs = {key: float if hint is int else hint for key, hint in theirs.items()}
+            hints = {**theirs, **hints}
         if not any(p.kind == p.VAR_KEYWORD for p in parameters):
             break
     return hints, keys - {'self'}
@@ -103,19 +144,25 @@ def _signature(cls: type) -> Tuple[Dict[str, Any], set]:
 def _check_value(name: str, value: Any, hint: Any) -> None:
     bounds = next((extra for part in (hint, *get_args(hint))
                    for extra in getattr(part, '__metadata__', ())), Within(-math.inf))
-    given = tuple(value) if isinstance(value, list) else value  # --cfg-options knows no tuples
-    try:
-        check_type(given, hint, collection_check_strategy=CollectionCheckStrategy.ALL_ITEMS)
-        right = bounds.low == -math.inf or all(
-            number is None or bounds.low <= number <= bounds.high
-            for number in (given if isinstance(given, tuple) else [given]))
-    except TypeCheckError:
-        right = False
+    # --cfg-options knows no tuples.
+    alike = [value, tuple(value)] if isinstance(value, list) else [value]
+    right = any(_is_of(given, hint) for given in alike) and (bounds.low == -math.inf or all(
+        number is None or bounds.low <= number <= bounds.high
+        for number in (value if isinstance(value, (list, tuple)) else [value])))
     if not right:
         text = hint.__name__ if isinstance(hint, type) else str(hint)
-        text = re.sub(r'Annotated\[(\w+), [^]]*]', r'\1', text).replace('typing.', '')
+        text = re.sub(r'Annotated\[(\w+), [^]]*]', r'\1', text)
+        text = re.sub(r'\b[\w.]+\.(\w+)', r'\1', text)  # classes without their modules
         if math.isfinite(bounds.low):
             text += f', at least {bounds.low}'
         if math.isfinite(bounds.high):
             text += f' and at most {bounds.high}'
         raise InputError(f'{name} is {value!r}: give {text}')
+
+
+def _is_of(value: Any, hint: Any) -> bool:
+    try:
+        check_type(value, hint, collection_check_strategy=CollectionCheckStrategy.ALL_ITEMS)
+    except TypeCheckError:
+        return False
+    return True

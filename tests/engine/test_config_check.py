@@ -76,6 +76,19 @@ def test_configs_of_the_package_and_what_is_near_them(path):
     ('target_dataloader.batch_size', 1.5, 'is 1.5: give int, at least 1'),
     ('target_dataloder', dict(), 'is no key of a config: correct it to target_dataloader'),
     ('custom_hooks.0.interval', 3, 'is no key of InputCheckHook'),
+    ('param_scheduler.0.power', 'abc', "is 'abc': give float"),
+    ('param_scheduler.0.powr', 0.9, 'is no key of PolyLR: correct it to power'),
+    ('optim_wrapper.adversary.optimizer.betas', 0.9, 'is 0.9: give '),
+    ('optim_wrapper.adversary.optimizer.type', 'ADAM', "is 'ADAM', which no optimizer has for "),
+    ('optim_wrapper.adversary.optimizer', [1], 'is [1]: give dict'),
+    ('optim_wrapper.segmentor.paramwise_cfg', -1, 'is -1: give Optional[dict]'),
+    ('train_dataloader.num_workers', -1, 'is -1: give int, at least 0'),
+    ('train_dataloader.num_wokers', 2, 'is no key of DataLoader: correct it to num_workers'),
+    ('train_dataloader.dataset.pipeline', True, 'is True: give List[Union[dict, Callable]]'),
+    ('train_cfg.max_itrs', 3, 'is no key of AdaptationTrainLoop: correct it to max_iters'),
+    ('train_cfg.max_iters', [1], 'is [1]: give float'),
+    ('train_cfg', None, 'is missing: train_cfg, train_dataloader, optim_wrapper come together'),
+    ('custom_hooks', 1.5, 'is 1.5: give Optional[List[Union[Hook, Dict]]]'),
     ('train_dataloader.dataset.ann_file', 'none.txt', 'there is no list'),
 ])
 def test_a_wrong_setting_is_one_sentence(trees, tmp_path, key, value, says):  # noqa: F811
@@ -103,6 +116,11 @@ def start(trees, tmp_path, key, value):  # noqa: F811
         RUNNERS.build(cfg).train()
     assert stop.value.code.startswith('error: ') and '\n' not in stop.value.code
     return stop.value.code
+
+
+def test_a_loader_of_nothing(trees, tmp_path):  # noqa: F811
+    sentence = start(trees, tmp_path, 'target_dataloader', dict(batch_size=1))
+    assert 'target_dataloader.dataset is missing' in sentence
 
 
 def test_a_work_dir_that_cannot_be(trees, tmp_path):  # noqa: F811

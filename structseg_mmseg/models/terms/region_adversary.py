@@ -8,6 +8,7 @@ from torch import Tensor
 from .adversary import Adversary
 
 from structseg_mmseg.bounds import Count, Weight
+from structseg_mmseg.errors import InputError
 
 
 @MODELS.register_module()
@@ -54,6 +55,10 @@ class Regions(ModuleList):
     def forward(self, x: Tensor) -> Tensor:
         """Logits (N, 1, H, W) of a map (N, in_channels, H, W)."""
         rows, columns = self.grid
+        height, width = x.shape[2:]
+        if height < rows or width < columns:
+            raise InputError(f'features of {width}x{height} have no {columns}x{rows} regions: '
+                             'lower grid of the RegionAdversary, or train on larger images')
         discriminators = iter(self)
         return torch.cat([
             torch.cat([next(discriminators)(part) for part in row.tensor_split(columns, dim=3)],
