@@ -1,10 +1,14 @@
 """The one exception for input that a user can mend, and how the tools show it."""
+import errno
 import os
 import re
 import sys
+import textwrap
 from contextlib import contextmanager
 from traceback import walk_tb
 from typing import Iterator, Optional
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)  # the latter: the user's share of it
 
 
 class InputError(ValueError):
@@ -20,9 +24,10 @@ def one_sentence_errors() -> Iterator[None]:
     """Let a tool end on a user's mistake with one sentence instead of a traceback.
 
     Covers :class:`InputError` (also when a registry or a data loader's worker has wrapped it),
-    a registered name that does not exist, what another package's part says about its own keys, a
-    file or folder that cannot be used and a loss that is not finite. Anything else is a bug and
-    keeps its traceback; ``STRUCTSEG_TRACEBACK=1`` keeps all of them.
+    a registered name that does not exist, what another package says while it builds a part of the
+    config, features too small to normalise, a file or folder that cannot be used and a loss that is
+    not finite. Anything else is a bug and keeps its traceback; ``STRUCTSEG_TRACEBACK=1`` keeps all
+    of them.
     """
     try:
         yield
@@ -47,22 +52,35 @@ def _sentence(error: Optional[BaseException]) -> Optional[str]:
         if isinstance(error, KeyError) and unknown:
             return (f'{unknown[0]}: check the spelling of this `type` in the config, and that '
                     '`custom_imports` names the package that registers it')
+        if isinstance(error, OSError) and error.errno in DISK_FULL:
+            return f'{error.filename or "a file"} cannot be written, as the disk is full: make room'
+        if re.match('Expected more than 1 (value per channel|spatial element) when training', text):
+            return ('normalisation has met features of a single value a channel: train on larger '
+                    'images, or raise batch_size')
         if isinstance(error, FileNotFoundError):
             return f'{error}: check the path'
         if isinstance(error, OSError) and error.filename is not None:
             return f'{error}: check the path and its rights, or give another'
-        part = _part_of_another_package(error)
+        part = _part_that_refuses(error)
         if part is not None:
-            return f'{part} says {text or type(error).__name__!r}: check its keys in the config'
+            says = textwrap.shorten(text, 200) or type(error).__name__
+            return f'{part} says {says!r}: check its keys in the config'
         error = error.__cause__ or error.__context__
     return None
 
 
-def _part_of_another_package(error: BaseException) -> Optional[str]:
-    """The name of what a registry was building when it failed, unless it is this package's."""
-    building = [frame.f_locals.get('obj_cls') for frame, _ in walk_tb(error.__traceback__)
-                if frame.f_code.co_name == 'build_from_cfg']
-    if not building or building[-1] is None:
+def _part_that_refuses(error: BaseException) -> Optional[str]:
+    """The name of what a registry was building when another package's code failed."""
+    frames = [frame for frame, _ in walk_tb(error.__traceback__)]
+    builds = [i for i, frame in enumerate(frames) if frame.f_code.co_name == 'build_from_cfg']
+    if not builds:
         return None
-    module = building[-1].__module__
-    return None if module.startswith('structseg_mmseg') else building[-1].__name__
+    about_arguments = isinstance(error, TypeError) and '__init__() ' in str(error)
+    for frame in frames[builds[-1] + 1:]:
+        ours = frame.f_globals['__name__'].startswith('structseg_mmseg.')
+        hands_on = frame.f_code.co_name == '__init__' and (
+            frame is not frames[-1] or about_arguments)
+        if ours and not hands_on:
+            return None  # which may be a bug
+    classes = (frames[i].f_locals.get('obj_cls') for i in builds)
+    return ['mmengine', *(cls.__name__ for cls in classes if cls)][-1]

@@ -42,7 +42,7 @@ from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset
 
 from structseg_mmseg.datasets import MapLabelIds
 from structseg_mmseg.engine.allocator import keep_freed_memory
-from structseg_mmseg.engine.hooks.summary_hook import stack
+from structseg_mmseg.engine.stack import stack
 from structseg_mmseg.errors import InputError, one_sentence_errors
 
 DOMAINS = dict(source='train_dataloader', target='target_dataloader',

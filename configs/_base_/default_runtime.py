@@ -13,6 +13,7 @@ default_hooks = dict(
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(type='AtomicCheckpointHook', by_epoch=False, interval=1000, max_keep_ckpts=2),
     sampler_seed=dict(type='DistSamplerSeedHook'),
+    heartbeat=dict(type='HeartbeatHook', timeout=120),  # s; of several ranks, ends what is lost
     summary=dict(type='SummaryHook'),
     panel=dict(type='PanelHook', interval=1000),
     visualization=dict(type='SegVisualizationHook', interval=1))  # draws with --show-dir only

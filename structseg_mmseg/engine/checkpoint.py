@@ -4,8 +4,12 @@ mmengine 0.10.7 unpickles without restriction, onedl-mmengine falls back to that
 restricted load refuses. Here mmengine's loader of local files is replaced by a restricted one, on
 both, and torch is told to restrict the loads that go another way (a URL, ``open-mmlab://``).
 """
+import logging
 import os
 import pickle
+import re
+import zipfile
+from pathlib import Path
 from typing import Any, Callable, Optional
 
 import numpy as np
@@ -57,9 +61,16 @@ def load_from_local(filename: str, map_location: Any = None) -> dict:
     if not os.path.isfile(filename):
         raise InputError(f'there is no checkpoint {filename}: check the path')
     try:
+        if zipfile.is_zipfile(filename):  # a checksum for each record, which torch does not look at
+            with zipfile.ZipFile(filename) as records:
+                damaged = records.testzip()
+            if damaged is not None:
+                raise zipfile.BadZipFile(f'{damaged} is damaged')
         with torch.serialization.safe_globals(SAFE_TYPES):
             checkpoint = torch.load(filename, map_location=map_location, weights_only=True)
-    except (RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
+    except PermissionError:
+        raise
+    except Exception as error:  # a flipped bit may raise anything
         text = str(error).split('WeightsUnpickler error: ')[-1].strip() or type(error).__name__
         reason = text.splitlines()[0].split('. ')[0]
         raise InputError(f'{filename} is not a checkpoint that can be loaded as data ({reason}): '
@@ -69,6 +80,44 @@ def load_from_local(filename: str, map_location: Any = None) -> dict:
                          'give a checkpoint of mmengine')
     _rename(checkpoint, filename)
     return checkpoint
+
+
+def last_sound_checkpoint(work_dir: str) -> Optional[str]:
+    """The checkpoint to go on from: the last one, or the newest before it that is not damaged.
+
+    Args:
+        work_dir (str): Of a training.
+
+    Returns:
+        str, optional: Its path, or None if the training has saved none.
+
+    Raises:
+        InputError: If none is sound.
+    """
+    pointer = Path(work_dir, 'last_checkpoint')
+    if not pointer.exists():
+        return None
+    last = Path(pointer.read_text().strip())
+    earlier = [path for path in last.parent.glob('iter_*.pth')
+               if 0 <= _iteration(path) < _iteration(last)]
+    damaged = []
+    for path in [last, *sorted(earlier, key=_iteration, reverse=True)]:
+        try:
+            load_from_local(str(path), map_location='cpu')
+        except InputError as error:
+            damaged.append(str(error))
+        else:
+            if damaged:
+                print_log(f'{"; ".join(damaged)}; the run goes on from {path}', 'current',
+                          logging.WARNING)
+            return str(path)
+    raise InputError(f'{last} is damaged or gone, and {last.parent} has no sound checkpoint from '
+                     'before: restore one, or start anew without --resume')
+
+
+def _iteration(path: Path) -> int:
+    name = re.fullmatch(r'iter_(\d+)\.pth', path.name)
+    return int(name[1]) if name else -1
 
 
 # Names of version 0.1, before terms were composed: of parameters, of optimizers.

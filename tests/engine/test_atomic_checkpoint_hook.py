@@ -9,10 +9,12 @@ import time
 
 import pytest
 from mmengine.config import Config
+from mmengine.evaluator import BaseMetric
 from mmengine.fileio import LocalBackend
+from mmengine.logging import MessageHub
 from mmengine.registry import init_default_scope
-from mmengine.runner import Runner, find_latest_checkpoint
-from mmseg.registry import MODELS
+from mmengine.runner import find_latest_checkpoint
+from mmseg.registry import METRICS, MODELS, RUNNERS
 
 from structseg_mmseg.engine.checkpoint import check_fit, load_from_local
 from tests.conftest import model_cfg
@@ -24,10 +26,28 @@ PROCESSES = multiprocessing.get_context('forkserver')
 PROCESSES.set_forkserver_preload([__name__])
 
 
-def cfg(trees, work_dir, max_iters, keep=1, **kwargs):  # noqa: F811
+@METRICS.register_module()
+class Progress(BaseMetric):
+    """A score that is better each time."""
+
+    def process(self, data_batch, data_samples):
+        self.results.append(None)
+
+    def compute_metrics(self, results):
+        return dict(progress=MessageHub.get_current_instance().get_info('iter'))
+
+
+def cfg(trees, work_dir, max_iters, keep=1, best=None, **kwargs):  # noqa: F811
+    """A checkpoint after each iteration and, if the best is to be kept, a validation, too."""
     options = runner_cfg(trees, work_dir, max_iters, **kwargs)
     options['default_hooks']['checkpoint'] = dict(
-        type='AtomicCheckpointHook', by_epoch=False, interval=1, max_keep_ckpts=keep)
+        type='AtomicCheckpointHook', by_epoch=False, interval=1, max_keep_ckpts=keep,
+        save_best=best, rule='greater')
+    if best is not None:
+        options['train_cfg']['val_interval'] = 1
+        options.update(val_dataloader=dict(options['train_dataloader'], sampler=dict(
+            type='DefaultSampler', shuffle=False)), val_cfg=dict(), val_evaluator=dict(
+                type='Progress'))
     return options
 
 
@@ -37,7 +57,7 @@ def run(options, fatal=None, calls=1):
     if fatal is not None:
         owner, name = dict(
             write=(LocalBackend, 'put'), fsync=(os, 'fsync'), replace=(os, 'replace'),
-            write_text=(pathlib.Path, 'write_text'), unlink=(pathlib.Path, 'unlink'))[fatal]
+            unlink=(pathlib.Path, 'unlink'), remove=(os, 'remove'))[fatal]
         original, left = getattr(owner, name), [calls]
 
         @functools.wraps(original)
@@ -51,7 +71,7 @@ def run(options, fatal=None, calls=1):
             return original(*args, **kwargs)
 
         setattr(owner, name, die)
-    Runner.from_cfg(Config(options)).train()
+    RUNNERS.build(Config(options)).train()
 
 
 def start(*args):
@@ -97,7 +117,7 @@ def test_20_kills_change_nothing(trees, tmp_path):  # noqa: F811
 
 
 @pytest.mark.parametrize('fatal,calls', [
-    ('write', 2), ('fsync', 3), ('replace', 3), ('write_text', 2), ('fsync', 4), ('replace', 4),
+    ('write', 3), ('fsync', 3), ('replace', 3), ('write', 4), ('fsync', 4), ('replace', 4),
     ('unlink', 1)])
 def test_every_step_of_saving_may_be_the_last(trees, tmp_path, fatal, calls):  # noqa: F811
     """Killed in the second checkpoint: one of them is found, and no third one stays behind."""
@@ -109,6 +129,21 @@ def test_every_step_of_saving_may_be_the_last(trees, tmp_path, fatal, calls):  #
     assert latest == (2 if fatal == 'unlink' else 1)
     train(cfg(trees, tmp_path, 3, resume=True))
     assert [path.name for path in tmp_path.glob('iter_*')] == ['iter_3.pth']
+    assert not list(tmp_path.glob('*.part'))
+
+
+@pytest.mark.parametrize('fatal,calls', [('write', 8), ('remove', 1)])
+def test_there_is_a_best_checkpoint_all_the_time(trees, tmp_path, fatal, calls):  # noqa: F811
+    """Killed while the second is written and while the first is removed: the last one names it."""
+    process = start(cfg(trees, tmp_path, 3, best='progress'), fatal, calls)
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    last = load_from_local(find_latest_checkpoint(str(tmp_path)))
+    best = load_from_local(last['message_hub']['runtime_info']['best_ckpt'])
+    assert best['meta']['iter'] == (1 if fatal == 'write' else 2)
+    train(cfg(trees, tmp_path, 3, best='progress', resume=True))
+    assert {path.name for path in tmp_path.glob('best_*')} - {'best_progress_iter_1.pth'} == {
+        'best_progress_iter_3.pth'}
 
 
 def test_as_many_are_kept_as_asked_for(trees, tmp_path):  # noqa: F811

@@ -70,6 +70,27 @@ def test_half_written_file_is_named(tmp_path):
         CheckpointLoader.load_checkpoint(str(tmp_path / 'half.pth'))
 
 
+def test_a_flipped_bit_is_found_or_does_not_matter(tmp_path):
+    """In records, their headers, padding and the directory, all over the file."""
+    weights = torch.randn(200)
+    torch.save(dict(state_dict=dict(weight=weights), meta=dict(iter=3)), tmp_path / 'whole.pth')
+    whole = (tmp_path / 'whole.pth').read_bytes()
+    found = 0
+    for position in range(0, len(whole), 31):
+        flipped = bytearray(whole)
+        flipped[position] ^= 1 << position % 8
+        (tmp_path / 'flipped.pth').write_bytes(flipped)
+        try:
+            loaded = CheckpointLoader.load_checkpoint(str(tmp_path / 'flipped.pth'))
+        except InputError as error:
+            assert 'flipped.pth' in str(error)
+            found += 1
+        else:
+            assert torch.equal(loaded['state_dict']['weight'], weights)
+            assert loaded['meta'] == dict(iter=3)
+    assert found > 26  # as many positions are among the 800 bytes of weights alone
+
+
 def test_missing_file_and_bare_tensor(tmp_path):
     with pytest.raises(InputError, match='there is no checkpoint'):
         CheckpointLoader.load_checkpoint(str(tmp_path / 'none.pth'))

@@ -123,6 +123,12 @@ def test_a_loader_of_nothing(trees, tmp_path):  # noqa: F811
     assert 'target_dataloader.dataset is missing' in sentence
 
 
+def test_a_pipeline_that_packs_nothing(trees, tmp_path):  # noqa: F811
+    sentence = start(trees, tmp_path, 'target_dataloader.dataset.pipeline', [])
+    assert sentence == ('error: the pipeline of the target data gives no inputs: end it with '
+                        'PackSegInputs')
+
+
 def test_a_work_dir_that_cannot_be(trees, tmp_path):  # noqa: F811
     (tmp_path / 'file').write_text('')
     sentence = start(trees, tmp_path, 'work_dir', str(tmp_path / 'file/deep'))

@@ -1,6 +1,5 @@
 """The loop on two real processes, from config to checkpoint, against one process."""
 import os
-import time
 
 import pytest
 import torch
@@ -110,19 +109,3 @@ def test_another_number_of_ranks_goes_on_behind_the_last_sample(runs, name, befo
     for ranks, samples in (before, after):
         assert f'{ranks} rank' in logs and str(samples) in logs
     assert load_from_local(str(folder / name / 'iter_6.pth'))['meta']['iter'] == 6
-
-
-def test_a_dead_rank_ends_the_others(tmp_path):
-    """By an error, and soon, where no launcher looks after them: on another machine, say."""
-    trees = write_gta(tmp_path / 'gta', 3), write_cityscapes(tmp_path / 'cs', 3)
-    cfg = runner_cfg(trees, tmp_path / 'work', 100_000)
-    cfg['default_hooks']['checkpoint'].update(interval=5)
-    context = mp.spawn(work, args=(str(tmp_path), PORT + 1, dict(endless=cfg)), nprocs=RANKS,
-                       join=False)
-    survivor, victim = context.processes
-    while not (tmp_path / 'work/last_checkpoint').exists():
-        time.sleep(0.1)
-        assert survivor.is_alive()
-    victim.kill()
-    survivor.join(60)
-    assert survivor.exitcode not in (None, 0)

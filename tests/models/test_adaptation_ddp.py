@@ -5,7 +5,9 @@ import pytest
 import torch
 import torch.multiprocessing as mp
 from mmengine.optim import build_optim_wrapper
+from torch import nn
 
+from structseg_mmseg.errors import InputError
 from structseg_mmseg.models.wrappers import AdaptationDistributedDataParallel
 from tests.conftest import ABLATIONS, model_cfg, optim_cfg, process_group
 from tests.models.test_adv_recon_segmentor import build, domains
@@ -31,6 +33,12 @@ def build_case(case):
     backbone = dict(model_cfg()['backbone'], norm_eval=True, **case.get('backbone', {}))
     return build(reconstruction=reconstruction, adversary=adversary, backbone=backbone,
                  nonfinite_loss='skip', channels_last=case.get('quick', False)).train()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='a GPU has it')
+def test_sync_bn_without_a_gpu_is_refused():
+    with pytest.raises(InputError, match='cannot share .* set sync_bn=None'):
+        AdaptationDistributedDataParallel(nn.SyncBatchNorm.convert_sync_batchnorm(build()))
 
 
 def train(case, model, ranks, rank=None):

@@ -1,8 +1,5 @@
 from typing import Any, List
 
-import mmcv
-import mmengine
-import mmseg
 import torch
 from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
@@ -11,8 +8,8 @@ from mmseg.registry import HOOKS
 from torch import nn
 
 from structseg_mmseg.engine.runner.adaptation_train_loop import training_loaders
+from structseg_mmseg.engine.stack import stack
 from structseg_mmseg.models.wrappers import unwrapped
-from structseg_mmseg.version import __version__
 
 
 @HOOKS.register_module()
@@ -55,12 +52,6 @@ def summary(runner: Runner) -> List[str]:
                      f'{", ".join(f"{rate:g}" for rate in rates)}')
     lines.append(f'iterations {runner.iter} to {runner.max_iters}; results in {runner.work_dir}')
     return lines
-
-
-def stack() -> str:
-    """The versions of this package and of what it stands on."""
-    return (f'structseg_mmseg {__version__}, torch {torch.__version__}, mmcv {mmcv.__version__}, '
-            f'mmengine {mmengine.__version__}, mmsegmentation {mmseg.__version__}')
 
 
 def _count(module: nn.Module) -> int:

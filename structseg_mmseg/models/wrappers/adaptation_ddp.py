@@ -6,6 +6,8 @@ from mmengine.optim import OptimWrapper
 from mmengine.registry import MODEL_WRAPPERS  # where the runner looks the name up
 from torch import Tensor, nn
 
+from structseg_mmseg.errors import InputError
+
 
 @MODEL_WRAPPERS.register_module()
 class AdaptationDistributedDataParallel(MMDistributedDataParallel):
@@ -18,6 +20,9 @@ class AdaptationDistributedDataParallel(MMDistributedDataParallel):
     Args:
         module (nn.Module): An :class:`AdvReconSegmentor`.
         **kwargs: As in ``MMDistributedDataParallel``.
+
+    Raises:
+        InputError: If ranks without a GPU are to share the statistics of batch normalisation.
     """
 
     def __init__(self,
@@ -27,6 +32,9 @@ class AdaptationDistributedDataParallel(MMDistributedDataParallel):
                  **kwargs) -> None:
         if not torch.cuda.is_available():
             device_ids = None  # mmengine's runner names one even where there is none
+            if any(isinstance(layer, nn.SyncBatchNorm) for layer in module.modules()):
+                raise InputError('ranks on CPUs cannot share the statistics of batch '
+                                 "normalisation: set sync_bn=None, and norm_cfg.type='BN'")
         super().__init__(
             module=module, broadcast_buffers=broadcast_buffers, device_ids=device_ids, **kwargs)
 
