@@ -33,6 +33,8 @@ from mmengine.structures import PixelData
 import structseg_mmseg  # noqa: F401  before mmseg, which it imports without noise
 from mmseg.registry import DATASETS, MODELS
 from mmseg.structures import SegDataSample
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from structseg_mmseg.engine.optim import AdaptationOptimWrapperConstructor
@@ -305,6 +307,19 @@ def sizes(cfg, args):
     return found
 
 
+class TrafficCounterMode(TorchDispatchMode):
+    """Bytes of the tensors that operators take and give, as if no cache kept any."""
+
+    bytes = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        if not func.is_view:
+            self.bytes += sum(part.nbytes for part in tree_leaves((args, kwargs, out))
+                              if isinstance(part, torch.Tensor))
+        return out
+
+
 def main():
     args = parse_args()
     torch.set_flush_denormal(True)  # some CPUs are ten times slower with them
@@ -346,9 +361,13 @@ def main():
     with FlopCounterMode(display=False) as counter:
         bench.floor()
     flops = counter.get_total_flops()
+    with TrafficCounterMode() as traffic:
+        bench.ours()
     result = dict(
         seconds=statistics.median(ours),
+        teraflops=flops / 1e12,
         teraflops_per_second=flops / statistics.median(ours) / 1e12,
+        gigabytes_moved=traffic.bytes / 1e9,
         **{f'{name}_ratio': statistics.median(a / b for a, b in zip(ours, others))
            for name, others in times.items()},
         peak_bytes=peaks['ours'],
