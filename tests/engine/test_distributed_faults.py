@@ -29,7 +29,7 @@ from tests.engine.test_adaptation_train_loop import runner_cfg
 # Its server has imported all this and nothing more: each process starts at once, and afresh.
 PROCESSES = multiprocessing.get_context('forkserver')
 PROCESSES.set_forkserver_preload([__name__])
-TIMEOUT = 3  # s
+TIMEOUT = 2  # s
 
 
 def work(rank, folder, port, target, *args):

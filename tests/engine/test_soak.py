@@ -11,7 +11,7 @@ from tests.conftest import ROOT
 from tests.engine.test_adaptation_train_loop import runner_cfg
 from tests.engine.test_adaptation_train_loop import trees  # noqa: F401
 
-ITERATIONS = int(os.environ.get('SOAK', 160))
+ITERATIONS = int(os.environ.get('SOAK', 96))
 INTERVAL = ITERATIONS // 16
 PAGE = os.sysconf('SC_PAGE_SIZE') / 1e6
 

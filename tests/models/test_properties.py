@@ -15,7 +15,7 @@ from structseg_mmseg.models.terms.region_adversary import Regions
 from tests.conftest import batch, model_cfg, optim_cfg
 
 # The same examples in every run; none is made smaller, which takes minutes.
-EXAMPLES = settings(max_examples=15, deadline=None, derandomize=True, database=None,
+EXAMPLES = settings(max_examples=10, deadline=None, derandomize=True, database=None,
                     phases=[Phase.explicit, Phase.generate],
                     suppress_health_check=[HealthCheck.too_slow])
 # Of one side only: features of a single value are nothing to normalise (tests/test_errors.py).
