@@ -58,6 +58,12 @@ def check_config(cfg: Union[Config, dict]) -> None:
             value = {name: part for name, part in value.items() if part is not None}
         if value is not None:
             _check_value(key, value, hint)
+    if cfg.get('model') is None:
+        raise InputError('model is missing: say what is to be trained or tested')
+    for index, scheduler in enumerate(cfg.get('param_scheduler') or []):
+        if isinstance(cfg['param_scheduler'], list):  # not one of each optimizer
+            _check_value(f'param_scheduler.{index}', scheduler, dict)
+            _check_value(f'param_scheduler.{index}.type', scheduler.get('type'), str)
     for keys in TOGETHER:
         absent = [key for key in keys if cfg.get(key) is None]
         if 0 < len(absent) < len(keys):
@@ -78,9 +84,11 @@ def check_config(cfg: Union[Config, dict]) -> None:
             optimizer = part['optimizer']
             _check_value(f'{name}.optimizer', optimizer, dict)
             _check_value(f'{name}.paramwise_cfg', part.get('paramwise_cfg'), Optional[dict])
-            if OPTIMIZERS.get(str(optimizer.get('type'))) is None:  # mmengine says nothing of it
-                raise InputError(f'{name}.optimizer.type is {optimizer.get("type")!r}, which no '
-                                 'optimizer has for a name: check the spelling')
+            kind = str(optimizer.get('type'))
+            is_name = all(word.isidentifier() for word in kind.split('.'))
+            if not is_name or OPTIMIZERS.get(kind) is None:  # mmengine says nothing of it
+                raise InputError(f'{name}.optimizer.type is {kind!r}, which no optimizer has for a '
+                                 'name: check the spelling')
     registries = [registry for registry in vars(mmseg.registry).values()
                   if isinstance(registry, Registry)]
     typed = {name: part for registry in registries for scope in (registry, registry.parent)

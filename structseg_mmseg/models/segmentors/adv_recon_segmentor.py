@@ -422,7 +422,8 @@ def _named(steps: Optional[Sequence[dict]], terms: Dict[str, nn.Module]) -> List
     for index, step in enumerate(steps or [{}]):
         step = {'name': str(index), 'passes': ('target', 'source'), 'parts': None, 'times': 1,
                 'when': None, **step}
-        if len(step) > 5 or not step['passes'] or not set(step['passes']) <= {'target', 'source'}:
+        if len(step) > 5 or not step['passes'] or not all(
+                domain in ('target', 'source') for domain in step['passes']):
             raise InputError(f'model.steps[{index}] has the keys passes (of target and source), '
                              'parts, times, name and when, no others')
         if step['when'] is not None and step['when'] not in terms:
