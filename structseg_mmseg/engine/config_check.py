@@ -9,7 +9,6 @@ import mmseg.registry
 from mmengine.config import Config
 from mmengine.registry import Registry
 from mmengine.runner import Runner
-from mmseg.registry import OPTIMIZERS
 from torch import nn
 from torch.utils.data import DataLoader
 from typeguard import CollectionCheckStrategy, TypeCheckError, check_type
@@ -60,8 +59,9 @@ def check_config(cfg: Union[Config, dict]) -> None:
             _check_value(key, value, hint)
     if cfg.get('model') is None:
         raise InputError('model is missing: say what is to be trained or tested')
-    for index, scheduler in enumerate(cfg.get('param_scheduler') or []):
-        if isinstance(cfg['param_scheduler'], list):  # not one of each optimizer
+    schedulers = cfg.get('param_scheduler')
+    if isinstance(schedulers, list):  # not some of each optimizer
+        for index, scheduler in enumerate(schedulers):
             _check_value(f'param_scheduler.{index}', scheduler, dict)
             _check_value(f'param_scheduler.{index}.type', scheduler.get('type'), str)
     for keys in TOGETHER:
@@ -77,18 +77,7 @@ def check_config(cfg: Union[Config, dict]) -> None:
             _check_part(key, loader, DataLoader)
             _check_value(f'{key}.batch_size', loader.get('batch_size', 1), Count)
             _check_value(f'{key}.num_workers', loader.get('num_workers', 0), Natural)
-    wrapper = cfg.get('optim_wrapper') or {}
-    for name, part in (('optim_wrapper', wrapper),
-                       *((f'optim_wrapper.{key}', part) for key, part in wrapper.items())):
-        if isinstance(part, dict) and 'optimizer' in part:
-            optimizer = part['optimizer']
-            _check_value(f'{name}.optimizer', optimizer, dict)
-            _check_value(f'{name}.paramwise_cfg', part.get('paramwise_cfg'), Optional[dict])
-            kind = str(optimizer.get('type'))
-            is_name = all(word.isidentifier() for word in kind.split('.'))
-            if not is_name or OPTIMIZERS.get(kind) is None:  # mmengine says nothing of it
-                raise InputError(f'{name}.optimizer.type is {kind!r}, which no optimizer has for a '
-                                 'name: check the spelling')
+    _check_optimizers(cfg.get('optim_wrapper') or {})
     registries = [registry for registry in vars(mmseg.registry).values()
                   if isinstance(registry, Registry)]
     typed = {name: part for registry in registries for scope in (registry, registry.parent)
@@ -100,6 +89,21 @@ def check_config(cfg: Union[Config, dict]) -> None:
         if term is not None and 'type' not in term:
             raise InputError(f'model.terms.{name} is {term!r}: give it a type, set it to None, or '
                              'correct its name')
+
+
+def _check_optimizers(wrapper: dict) -> None:
+    for name, part in (('optim_wrapper', wrapper),
+                       *((f'optim_wrapper.{key}', part) for key, part in wrapper.items())):
+        if isinstance(part, dict) and 'optimizer' in part:
+            optimizer = part['optimizer']
+            _check_value(f'{name}.optimizer', optimizer, dict)
+            _check_value(f'{name}.paramwise_cfg', part.get('paramwise_cfg'), Optional[dict])
+            kind = str(optimizer.get('type'))
+            is_name = all(word.isidentifier() for word in kind.split('.'))
+            # mmengine says nothing of it.
+            if not is_name or mmseg.registry.OPTIMIZERS.get(kind) is None:
+                raise InputError(f'{name}.optimizer.type is {kind!r}, which no optimizer has for a '
+                                 'name: check the spelling')
 
 
 def _parts(cfg: Any, name: str) -> Iterator[Tuple[str, dict]]:

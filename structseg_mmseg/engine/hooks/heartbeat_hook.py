@@ -34,7 +34,6 @@ class HeartbeatHook(Hook):
 
     def __init__(self, timeout: Annotated[float, Within(1)] = 120) -> None:
         self.timeout = timeout
-        self._over = Event()
 
     def before_run(self, runner: Runner) -> None:
         """Begin to watch, as soon as all ranks are there."""
