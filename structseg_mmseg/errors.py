@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from traceback import walk_tb
 from typing import Iterator, Optional
 
+from torch import nn
+
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)  # the latter: the user's share of it
 
 
@@ -57,6 +59,10 @@ def _sentence(error: Optional[BaseException]) -> Optional[str]:
         if re.match('Expected more than 1 (value per channel|spatial element) when training', text):
             return ('normalisation has met features of a single value a channel: train on larger '
                     'images, or raise batch_size')
+        misfit = re.match(r'Given groups=.* to have (\d+) channels, but got (\d+) channels', text)
+        if misfit:
+            return (f'{_layer(error)} takes {misfit[1]} channels and gets {misfit[2]}: set '
+                    'in_channels in the config to what comes before it')
         if isinstance(error, FileNotFoundError):
             return f'{error}: check the path'
         if isinstance(error, OSError) and error.filename is not None:
@@ -72,6 +78,10 @@ def _sentence(error: Optional[BaseException]) -> Optional[str]:
 def _part_that_refuses(error: BaseException) -> Optional[str]:
     """The name of what a registry was building when another package's code failed."""
     frames = [frame for frame, _ in walk_tb(error.__traceback__)]
+    # What a scheduler cannot do with its keys it says when it steps.
+    if frames[-1].f_globals['__name__'].startswith('mmengine.optim.scheduler.'):
+        return [type(frame.f_locals['self']).__name__ for frame in frames
+                if 'self' in frame.f_locals][-1]
     builds = [i for i, frame in enumerate(frames) if frame.f_code.co_name == 'build_from_cfg']
     if not builds:
         return None
@@ -84,3 +94,12 @@ def _part_that_refuses(error: BaseException) -> Optional[str]:
             return None  # which may be a bug
     classes = (frames[i].f_locals.get('obj_cls') for i in builds)
     return ['mmengine', *(cls.__name__ for cls in classes if cls)][-1]
+
+
+def _layer(error: BaseException) -> str:
+    """The name of the layer that an error comes from, as the model that holds it calls it."""
+    modules = [frame.f_locals['self'] for frame, _ in walk_tb(error.__traceback__)
+               if isinstance(frame.f_locals.get('self'), nn.Module)]
+    model, *_, layer = modules
+    names = {module: name for name, module in model.named_modules()}
+    return 'model.' + names[layer].removeprefix('module.')  # which a distributed wrapper adds

@@ -35,6 +35,7 @@ from structseg_mmseg.datasets import MapLabelIds
 from structseg_mmseg.engine.checkpoint import check_fit, load_from_local
 from structseg_mmseg.errors import InputError, one_sentence_errors
 from structseg_mmseg.models.backbones import EfficientNetLite
+from structseg_mmseg.models.data_preprocessor import takes_rgb
 
 PACKAGE = 'structseg_mmseg'
 SEGMENTORS = ('AdvReconSegmentor', 'EncoderDecoder')
@@ -57,7 +58,7 @@ class Logits(nn.Module):
         """Logits (N, classes, H, W) of images (N, 3, H, W), RGB from 0 to 255."""
         # The preprocessor's own forward takes lists of images, which fixes their number.
         preprocessor = self.segmentor.data_preprocessor
-        x = image if preprocessor._channel_conversion else image.flip(1)  # it expects BGR
+        x = image if takes_rgb(preprocessor) else image.flip(1)  # it expects BGR
         if preprocessor._enable_normalize:
             x = (x - preprocessor.mean) / preprocessor.std
         return self.segmentor.encode_decode(x, [dict(img_shape=image.shape[2:])])

@@ -15,6 +15,7 @@ from typeguard import CollectionCheckStrategy, TypeCheckError, check_type
 
 from structseg_mmseg.bounds import Count, Natural, Within
 from structseg_mmseg.errors import InputError
+from structseg_mmseg.models.segmentors import Step
 
 LOADERS = ('train_dataloader', 'target_dataloader', 'val_dataloader', 'test_dataloader',
            'statistics_dataloader')
@@ -85,7 +86,9 @@ def check_config(cfg: Union[Config, dict]) -> None:
     for name, part in _parts(cfg, ''):
         if part['type'] in typed:
             _check_part(name, part, typed[part['type']])
-    for name, term in ((cfg.get('model') or {}).get('terms') or {}).items():
+    for index, step in enumerate(cfg['model'].get('steps') or []):
+        _check_part(f'model.steps.{index}', step, Step)
+    for name, term in (cfg['model'].get('terms') or {}).items():
         if term is not None and 'type' not in term:
             raise InputError(f'model.terms.{name} is {term!r}: give it a type, set it to None, or '
                              'correct its name')

@@ -1,4 +1,7 @@
-"""Runs that are killed: real processes, SIGKILL, and what the next run makes of it."""
+"""Runs that are killed: real processes, SIGKILL, and what the next run makes of it.
+
+``KILLS=50`` makes them more.
+"""
 import functools
 import multiprocessing
 import os
@@ -24,6 +27,8 @@ from tests.engine.test_adaptation_train_loop import assert_equal_checkpoints, ru
 # Its server has imported all this and nothing more: each process starts at once, and afresh.
 PROCESSES = multiprocessing.get_context('forkserver')
 PROCESSES.set_forkserver_preload([__name__])
+
+KILLS = int(os.environ.get('KILLS', 12))
 
 
 @METRICS.register_module()
@@ -88,9 +93,9 @@ def assert_can_be_resumed(work_dir):
     return pointer.exists()
 
 
-def test_20_kills_change_nothing(trees, tmp_path):  # noqa: F811
+def test_kills_change_nothing(trees, tmp_path):  # noqa: F811
     """At random moments: starting, resuming, training, writing. The last weights are the same."""
-    iterations, kept = 200, []
+    iterations, kept = 10 * KILLS, []
     draw = random.Random(0)
     work_dir = tmp_path / 'killed'
     process, begin = start(cfg(trees, tmp_path / 'first', iterations)), time.monotonic()
@@ -98,7 +103,7 @@ def test_20_kills_change_nothing(trees, tmp_path):  # noqa: F811
         time.sleep(0.01)
     until_saved = time.monotonic() - begin  # depends on what else the machine does
     process.kill()
-    for _ in range(20):
+    for _ in range(KILLS):
         process = start(cfg(trees, work_dir, iterations, resume=True))
         process.join(until_saved * draw.uniform(0.05, 1.8))
         assert process.exitcode is None, 'it was over before it was killed'

@@ -71,6 +71,10 @@ def test_configs_of_the_package_and_what_is_near_them(path):
                                                           'it to dilations'),
     ('model.terms.adversry', dict(loss_weight=1), 'give it a type, set it to None, or correct its'),
     ('model.batch_statistics', 'other', "choose 'both' or 'target' or 'per_domain'"),
+    ('model.steps', [dict(passes=['targets'])], '.0.passes is ['),
+    ('model.steps', [dict(passes=[])], 'has a step without passes'),
+    ('model.steps', [dict(parts=[['segmentor']])], '.0.parts is ['),
+    ('model.steps', [dict(part=['segmentor'])], '.0.part is no key of Step: correct it to parts'),
     ('model.loss_adv', dict(loss_weight=1), 'has moved: set model.terms.adversary'),
     ('train_dataloader.batch_size', 0, 'is 0: give int, at least 1'),
     ('target_dataloader.batch_size', 1.5, 'is 1.5: give int, at least 1'),
@@ -106,6 +110,10 @@ def test_a_wrong_setting_is_one_sentence(trees, tmp_path, key, value, says):  # 
     ('model.backbone.depth', 17, 'ResNet says '),
     ('model.backbone.no_such_key', 1, 'ResNet says '),
     ('model.data_preprocessor.mean', 'abc', 'SegDataPreProcessor says '),
+    ('param_scheduler.0', dict(type='LinearLR', start_factor=0, by_epoch=False),
+     "LinearLR says 'float division by zero'"),
+    ('model.terms.reconstruction.decoder.in_channels', 3, 'model.terms.reconstruction.decoder.'
+     'layers.0.conv takes 3 channels and gets 64: set in_channels in the config'),
     ('train_dataloader.sampler.shuffles', True, 'InfiniteSampler says '),
 ])
 def test_other_packages_parts_speak_for_themselves(trees, tmp_path, key, value, says):  # noqa: F811
@@ -113,8 +121,8 @@ def test_other_packages_parts_speak_for_themselves(trees, tmp_path, key, value, 
 
 
 def start(trees, tmp_path, key, value):  # noqa: F811
-    """What an iteration with a key changed says."""
-    cfg = Config(runner_cfg(trees, tmp_path / 'work', 1, runner_type='AdaptationRunner'))
+    """What two iterations with a key changed say."""
+    cfg = Config(runner_cfg(trees, tmp_path / 'work', 2, runner_type='AdaptationRunner'))
     set_key(cfg, key, value)
     with pytest.raises(SystemExit) as stop, one_sentence_errors():
         RUNNERS.build(cfg).train()

@@ -9,6 +9,7 @@ from mmengine.runner import Runner
 from mmseg.registry import HOOKS
 from torch import Tensor
 
+from structseg_mmseg.models.data_preprocessor import takes_rgb
 from structseg_mmseg.models.terms.min_entropy import self_information
 from structseg_mmseg.models.wrappers import unwrapped
 
@@ -49,7 +50,7 @@ class PanelHook(Hook):
             return
         model.pictures = None
         palette = np.array(runner.train_dataloader.dataset.metainfo['palette'], np.uint8)
-        rgb = model.data_preprocessor._channel_conversion
+        rgb = takes_rgb(model.data_preprocessor)
         for domain, of_domain in pictures.items():
             if 'image' in of_domain:
                 runner.visualizer.add_image(

@@ -1,3 +1,4 @@
 from .adv_recon_segmentor import AdvReconSegmentor
+from .step import Step
 
-__all__ = ['AdvReconSegmentor']
+__all__ = ['AdvReconSegmentor', 'Step']

@@ -17,6 +17,7 @@ from torch import Tensor
 from structseg_mmseg.errors import InputError, NonFiniteLossError
 from structseg_mmseg.models.batch_statistics import (MODES, SourceStatistics, live_norms,
                                                      target_last)
+from structseg_mmseg.models.segmentors.step import Step
 from structseg_mmseg.models.terms import Term, View
 
 
@@ -47,11 +48,8 @@ class AdvReconSegmentor(EncoderDecoder):
     Args:
         terms (dict, optional): Configs of the terms by their names; None drops one that the config
             inherits.
-        steps (Sequence[dict], optional): The order of updates, where it is another than one of all
-            parts after both passes. Each has ``passes`` (of ``target`` and ``source``) and may have
-            ``parts`` (the optimizers that step, by their keys in ``optim_wrapper``; all if absent),
-            ``times`` (how often, 1), ``name`` (its place in the list, for terms and log) and
-            ``when`` (a term that is asked whether it is ``ready``).
+        steps (Sequence[dict], optional): The order of updates, each the arguments of a
+            :class:`Step`, where it is another than one of all parts after both passes.
         batch_statistics (str): Which images the running statistics of batch normalisation come
             from: ``both`` domains, the target weighing more, as in [14], the ``target`` alone, or
             one set ``per_domain``; then inference uses the target's, or the source's with
@@ -98,7 +96,15 @@ class AdvReconSegmentor(EncoderDecoder):
                 if getattr(self, head, None) is None:
                     raise InputError(f'model.terms.{name} looks at {head}, which the model has '
                                      f'not: add model.{head}')
-        self.steps = _named(steps, self.terms)
+        self.steps = [Step(**{'name': str(index), **step})
+                      for index, step in enumerate(steps or [{}])]
+        for step in self.steps:
+            if not step.passes:
+                raise InputError('model.steps has a step without passes: name target, source or '
+                                 'both')
+            if step.when is not None and step.when not in self.terms:
+                raise InputError(f'model.steps has when={step.when!r}: name one of model.terms '
+                                 f'({", ".join(self.terms) or "it has none"})')
         self.source_statistics = None
         if batch_statistics != 'both':
             self.source_statistics = SourceStatistics(
@@ -169,29 +175,29 @@ class AdvReconSegmentor(EncoderDecoder):
         logs: Dict[str, Tensor] = {}
         total: Any = 0
         for step in self.steps:
-            if step['when'] is not None and not self.terms[step['when']].ready:
+            if step.when is not None and not self.terms[step.when].ready:
                 continue
-            for _ in range(step['times']):
+            for _ in range(step.times):
                 log = self._step(step, data, optim_wrapper, model)
             total += log['loss']
-            logs.update(log if len(self.steps) == 1 else add_prefix(log, step['name']))
+            logs.update(log if len(self.steps) == 1 else add_prefix(log, step.name))
         return {**logs, 'loss': total}
 
-    def _step(self, step: dict, data: Dict[str, dict], optim_wrapper: OptimWrapper,
+    def _step(self, step: Step, data: Dict[str, dict], optim_wrapper: OptimWrapper,
               model: nn.Module) -> Dict[str, Tensor]:
         """Passes and the update that follows them."""
         logs, kept, batches = {}, None, {}
-        domains = set(step['passes']) & data.keys()
+        domains = set(step.passes) & data.keys()
         mixing = [name for name, term in self.terms.items() if type(term).mix is not Term.mix]
         # The gradients of all passes are exchanged once: by the last one's backward, the source's,
         # which reaches all parameters, or else by hand.
-        by_hand = len(self.steps) > 1
+        by_hand = len(self.steps) > 1 or 'source' not in domains
         alone = getattr(model, 'no_sync', nullcontext)
 
         def take(domain: str, sync: bool = False, **kwargs) -> Any:
             with nullcontext() if sync else alone():
                 with optim_wrapper.optim_context(model), self._statistics(domain, data, step):
-                    output = model(**kwargs, step=step['name'])
+                    output = model(**kwargs, step=step.name)
                 losses, kept = output if isinstance(output, tuple) else (output, None)
                 if losses:
                     logs[domain] = self._backward(domain, losses, optim_wrapper)
@@ -212,16 +218,16 @@ class AdvReconSegmentor(EncoderDecoder):
             take('source', sync=not by_hand, mode='loss', kept=kept, **batches['source'])
         if by_hand:
             all_reduce_params([p.grad for p in self.parameters() if p.grad is not None], op='mean')
-        return self._finish(logs, optim_wrapper, step['parts'])
+        return self._finish(logs, optim_wrapper, step.parts)
 
-    def _statistics(self, domain: str, data: Dict[str, dict], step: dict) -> ContextManager:
+    def _statistics(self, domain: str, data: Dict[str, dict], step: Step) -> ContextManager:
         """A context for a pass, where there are two domains: what it leaves in the statistics."""
         if 'target' not in data or domain not in data:
             return nullcontext()
         if self.source_statistics is not None:
             source = self.source_statistics.in_use(self._shared_parts)
             return source if domain == 'source' else nullcontext()
-        if len(step['passes']) == 1:
+        if len(step.passes) == 1:
             return nullcontext()
         return target_last(domain, *self._shared_parts)
 
@@ -414,23 +420,6 @@ class AdvReconSegmentor(EncoderDecoder):
     def _supervised_loss(self, head: str, prefix: str, view: View) -> Dict[str, Tensor]:
         losses = getattr(self, head).loss_by_feat(view.outputs(head), view.data_samples)
         return add_prefix(losses, prefix)
-
-
-def _named(steps: Optional[Sequence[dict]], terms: Dict[str, nn.Module]) -> List[dict]:
-    """The steps with all their keys."""
-    full = []
-    for index, step in enumerate(steps or [{}]):
-        step = {'name': str(index), 'passes': ('target', 'source'), 'parts': None, 'times': 1,
-                'when': None, **step}
-        if len(step) > 5 or not step['passes'] or not all(
-                domain in ('target', 'source') for domain in step['passes']):
-            raise InputError(f'model.steps[{index}] has the keys passes (of target and source), '
-                             'parts, times, name and when, no others')
-        if step['when'] is not None and step['when'] not in terms:
-            raise InputError(f"model.steps[{index}].when is {step['when']!r}: name one of "
-                             f'model.terms ({", ".join(terms) or "it has none"})')
-        full.append(step)
-    return full
 
 
 def _nonfinite(logs: Dict[str, Dict[str, Tensor]]) -> List[str]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from structseg_mmseg.bounds import Count, Natural, Weight
 from structseg_mmseg.errors import InputError, NonFiniteLossError
+from structseg_mmseg.models.data_preprocessor import takes_rgb
 from structseg_mmseg.models.terms.term import frozen
 
 
@@ -140,7 +141,7 @@ class CycleGAN(BaseModel):
         inputs = F.pad(inputs, (0, -width % stride, 0, -height % stride), mode='reflect')
         images = self.to_target(inputs)[..., :height, :width]
         images = images * self.data_preprocessor.std + self.data_preprocessor.mean
-        if self.data_preprocessor._channel_conversion:
+        if takes_rgb(self.data_preprocessor):
             images = images.flip(1)
         return images.round().clamp(0, 255).byte()
 
