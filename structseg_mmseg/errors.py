@@ -5,6 +5,7 @@ import re
 import sys
 import textwrap
 from contextlib import contextmanager
+from itertools import zip_longest
 from traceback import walk_tb
 from typing import Iterator, Optional
 
@@ -86,11 +87,11 @@ def _part_that_refuses(error: BaseException) -> Optional[str]:
     if not builds:
         return None
     about_arguments = isinstance(error, TypeError) and '__init__() ' in str(error)
-    for frame in frames[builds[-1] + 1:]:
-        ours = frame.f_globals['__name__'].startswith('structseg_mmseg.')
-        hands_on = frame.f_code.co_name == '__init__' and (
-            frame is not frames[-1] or about_arguments)
-        if ours and not hands_on:
+    for frame, called in zip_longest(frames[builds[-1] + 1:], frames[builds[-1] + 2:]):
+        name = frame.f_code.co_name
+        hands_on = (name == '__init__' and about_arguments) if called is None else (
+            name in ('__init__', called.f_code.co_name))  # what it extends
+        if frame.f_globals['__name__'].startswith('structseg_mmseg.') and not hands_on:
             return None  # which may be a bug
     classes = (frames[i].f_locals.get('obj_cls') for i in builds)
     return ['mmengine', *(cls.__name__ for cls in classes if cls)][-1]

@@ -60,6 +60,10 @@ def check_config(cfg: Union[Config, dict]) -> None:
             _check_value(key, value, hint)
     if cfg.get('model') is None:
         raise InputError('model is missing: say what is to be trained or tested')
+    if cfg['model'].get('data_preprocessor') is None:
+        raise InputError('model.data_preprocessor is missing: name one, such as SegDataPreProcessor')
+    if not {'type', 'by_epoch'} & (cfg.get('train_cfg') or dict(type=None)).keys():
+        raise InputError('train_cfg.type is missing: name a loop, such as AdaptationTrainLoop')
     schedulers = cfg.get('param_scheduler')
     if isinstance(schedulers, list):  # not some of each optimizer
         for index, scheduler in enumerate(schedulers):
@@ -101,6 +105,8 @@ def _check_optimizers(wrapper: dict) -> None:
             optimizer = part['optimizer']
             _check_value(f'{name}.optimizer', optimizer, dict)
             _check_value(f'{name}.paramwise_cfg', part.get('paramwise_cfg'), Optional[dict])
+            if part.get('paramwise_cfg') and optimizer.get('lr') is None:
+                raise InputError(f'{name}.optimizer.lr is missing: paramwise_cfg multiplies it')
             kind = str(optimizer.get('type'))
             is_name = all(word.isidentifier() for word in kind.split('.'))
             # mmengine says nothing of it.
