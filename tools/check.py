@@ -192,7 +192,8 @@ class Files(Dataset):
         return found
 
     def _counts(self, label: np.ndarray, info: dict, size: Tuple[int, int]) -> np.ndarray:
-        if label.shape[1::-1] != size:
+        uneven = getattr(self.dataset, 'uneven', ())  # labels of GTA5 that are known to be
+        if label.shape[1::-1] != size and Path(info['img_path']).stem not in uneven:
             raise InputError(
                 f'{info["seg_map_path"]} has {"x".join(map(str, label.shape[1::-1]))} pixels where '
                 f'its image has {"x".join(map(str, size))}: give a label of the same size')

@@ -155,6 +155,14 @@ def test_a_problem_of_the_data_is_one_sentence(place, tool, spoil, key, says):
     assert re.search(says, problem) and '\n' not in problem
 
 
+def test_pairs_of_gta5_of_uneven_sizes_are_no_problem(place, tool):
+    for number in ('00001', '20801'):
+        write_image(place.gta / f'images/{number}.png', np.zeros((36, 64, 3), np.uint8))
+        write_image(place.gta / f'labels/{number}.png', np.zeros((18, 32), np.uint8))
+    problem, = tool.check_data(place.cfg, 'train_dataloader', full=True)[1]
+    assert '00001.png has 32x18 pixels' in problem
+
+
 @pytest.mark.parametrize('spoil,says', [
     (misspelt_part, 'model.terms.adversary has no optimizer: add optim_wrapper.adversary'),
     (class_count_of_validation, 'the validation data has 4 classes where decode_head has 5: set'),
