@@ -83,7 +83,8 @@ def _part_that_refuses(error: BaseException) -> Optional[str]:
     if frames[-1].f_globals['__name__'].startswith('mmengine.optim.scheduler.'):
         return [type(frame.f_locals['self']).__name__ for frame in frames
                 if 'self' in frame.f_locals][-1]
-    builds = [i for i, frame in enumerate(frames) if frame.f_code.co_name == 'build_from_cfg']
+    builds = [i for i, frame in enumerate(frames)
+              if frame.f_code.co_name in ('build_from_cfg', 'build_runner_from_cfg')]
     if not builds:
         return None
     about_arguments = isinstance(error, TypeError) and '__init__() ' in str(error)
@@ -93,7 +94,8 @@ def _part_that_refuses(error: BaseException) -> Optional[str]:
             name in ('__init__', called.f_code.co_name))  # what it extends
         if frame.f_globals['__name__'].startswith('structseg_mmseg.') and not hands_on:
             return None  # which may be a bug
-    classes = (frames[i].f_locals.get('obj_cls') for i in builds)
+    names = (frames[i].f_locals for i in builds)
+    classes = (local.get('obj_cls') or local.get('runner_cls') for local in names)
     return ['mmengine', *(cls.__name__ for cls in classes if cls)][-1]
 
 

@@ -75,6 +75,8 @@ class LabelIdsDataset(BaseSegDataset):
 
     def _check_folder(self, key: str) -> None:
         folder = self.data_prefix.get(key)
+        if folder is None:
+            raise InputError(f'data_prefix has no {key}: name the folder of the images')
         if not fileio.isdir(folder, backend_args=self.backend_args):
             raise InputError(f'there is no folder {folder}: set data_root, or the environment '
                              'variable that the config reads it from, to the unpacked data set')

@@ -2,8 +2,9 @@
 import inspect
 import math
 import re
+from collections.abc import Sequence as SequenceABC
 from difflib import get_close_matches
-from typing import Any, Dict, Iterator, Optional, Tuple, Union, get_args, get_type_hints
+from typing import Any, Dict, Iterator, Optional, Tuple, Union, get_args, get_origin, get_type_hints
 
 import mmseg.registry
 from mmengine.config import Config
@@ -61,8 +62,11 @@ def check_config(cfg: Union[Config, dict]) -> None:
     if cfg.get('model') is None:
         raise InputError('model is missing: say what is to be trained or tested')
     if cfg['model'].get('data_preprocessor') is None:
-        raise InputError('model.data_preprocessor is missing: name one, such as SegDataPreProcessor')
-    if not {'type', 'by_epoch'} & (cfg.get('train_cfg') or dict(type=None)).keys():
+        raise InputError('model.data_preprocessor is missing: name one, such as '
+                         'SegDataPreProcessor')
+    _check_value('model.test_cfg', cfg['model'].get('test_cfg'), Optional[dict])
+    loop = cfg.get('train_cfg')
+    if loop is not None and not {'type', 'by_epoch'} & loop.keys():
         raise InputError('train_cfg.type is missing: name a loop, such as AdaptationTrainLoop')
     schedulers = cfg.get('param_scheduler')
     if isinstance(schedulers, list):  # not some of each optimizer
@@ -82,7 +86,8 @@ def check_config(cfg: Union[Config, dict]) -> None:
             _check_part(key, loader, DataLoader)
             _check_value(f'{key}.batch_size', loader.get('batch_size', 1), Count)
             _check_value(f'{key}.num_workers', loader.get('num_workers', 0), Natural)
-    _check_optimizers(cfg.get('optim_wrapper') or {})
+    if cfg.get('optim_wrapper') is not None:
+        _check_optimizers(cfg['optim_wrapper'])
     registries = [registry for registry in vars(mmseg.registry).values()
                   if isinstance(registry, Registry)]
     typed = {name: part for registry in registries for scope in (registry, registry.parent)
@@ -90,6 +95,10 @@ def check_config(cfg: Union[Config, dict]) -> None:
     for name, part in _parts(cfg, ''):
         if part['type'] in typed:
             _check_part(name, part, typed[part['type']])
+        # Heads say no types, and torch says what is wrong with these.
+        _check_value(f'{name}.align_corners', part.get('align_corners', False), bool)
+        if part.get('loss_decode') in ([], {}):
+            raise InputError(f'{name}.loss_decode is empty: name a loss')
     for index, step in enumerate(cfg['model'].get('steps') or []):
         _check_part(f'model.steps.{index}', step, Step)
     for name, term in (cfg['model'].get('terms') or {}).items():
@@ -99,6 +108,11 @@ def check_config(cfg: Union[Config, dict]) -> None:
 
 
 def _check_optimizers(wrapper: dict) -> None:
+    constructor = wrapper.get('constructor')
+    _check_value('optim_wrapper.constructor', constructor, Optional[str])
+    if constructor is None and 'optimizer' not in wrapper:
+        raise InputError('optim_wrapper has neither an optimizer nor a constructor that makes one '
+                         "of each part: set constructor='AdaptationOptimWrapperConstructor'")
     for name, part in (('optim_wrapper', wrapper),
                        *((f'optim_wrapper.{key}', part) for key, part in wrapper.items())):
         if isinstance(part, dict) and 'optimizer' in part:
@@ -109,8 +123,8 @@ def _check_optimizers(wrapper: dict) -> None:
                 raise InputError(f'{name}.optimizer.lr is missing: paramwise_cfg multiplies it')
             kind = str(optimizer.get('type'))
             is_name = all(word.isidentifier() for word in kind.split('.'))
-            # mmengine says nothing of it.
-            if not is_name or mmseg.registry.OPTIMIZERS.get(kind) is None:
+            # mmengine says nothing of it, or takes a module of that name.
+            if not is_name or not callable(mmseg.registry.OPTIMIZERS.get(kind)):
                 raise InputError(f'{name}.optimizer.type is {kind!r}, which no optimizer has for a '
                                  'name: check the spelling')
 
@@ -167,9 +181,11 @@ def _check_value(name: str, value: Any, hint: Any) -> None:
                    for extra in getattr(part, '__metadata__', ())), Within(-math.inf))
     # --cfg-options knows no tuples.
     alike = [value, tuple(value)] if isinstance(value, list) else [value]
-    right = any(_is_of(given, hint) for given in alike) and (bounds.low == -math.inf or all(
-        number is None or bounds.low <= number <= bounds.high
-        for number in (value if isinstance(value, (list, tuple)) else [value])))
+    numbers = value if isinstance(value, (list, tuple)) else [value]
+    right = any(_is_of(given, hint) for given in alike)
+    if right and bounds.low != -math.inf:
+        right = len(numbers) > 0 and all(
+            number is None or bounds.low <= number <= bounds.high for number in numbers)
     if not right:
         text = hint.__name__ if isinstance(hint, type) else str(hint)
         text = re.sub(r'Annotated\[(\w+), [^]]*]', r'\1', text)
@@ -182,6 +198,9 @@ def _check_value(name: str, value: Any, hint: Any) -> None:
 
 
 def _is_of(value: Any, hint: Any) -> bool:
+    if isinstance(value, str):  # is a sequence of strings, too, which nobody means
+        options = get_args(hint) if get_origin(hint) is Union else (hint, )
+        hint = Union[tuple(o for o in options if get_origin(o) is not SequenceABC) or (int, )]
     try:
         check_type(value, hint, collection_check_strategy=CollectionCheckStrategy.ALL_ITEMS)
     except TypeCheckError:
