@@ -109,7 +109,7 @@ def test_every_part_has_an_optimizer(path):
     with without_memory(cfg):
         model = MODELS.build(cfg.model)
         wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
-    parts = {part for step in model.steps for part in step['parts'] or ()}
+    parts = {part for step in model.steps for part in step.parts or ()}
     assert parts <= set(wrapper.keys())
 
 
