@@ -52,6 +52,7 @@ def main() -> None:
     args = parser.parse_args()
     cfg = Config.fromfile(args.config)
     init_default_scope(cfg.default_scope)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
     shares = Shares(cfg)
     loader = DataLoader(
         shares, batch_size=None, num_workers=args.nproc, collate_fn=lambda share: share)
