@@ -53,7 +53,7 @@ def test_nothing_grows(trees, tmp_path):  # noqa: F811
     runner.train()
     print('MB', np.round(probe.memory, 1), 'open files', probe.files)
     warm = len(probe.memory) // 2
-    assert len(set(probe.files[warm:])) == 1
+    assert max(probe.files[warm:]) == probe.files[warm]  # what tests before it left may close
     # A graph that is kept is 1 MB.
     assert max(probe.memory[warm:]) - min(probe.memory[warm:]) < 10
     assert len(list(tmp_path.glob('*.pth'))) == 3  # two and the best
