@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from mmengine.optim import build_optim_wrapper
 from mmengine.runner import save_checkpoint
 
+from structseg_mmseg.errors import InputError
 from structseg_mmseg.models.terms import RegionAdversary
 from tests.conftest import model_cfg, optim_cfg
 from tests.engine.test_adaptation_train_loop import assert_equal_checkpoints, runner_cfg, train
@@ -113,6 +114,14 @@ def test_step_equals_the_naive_one(pretrained, distillation, regions):
     for name, value in naive.state_dict().items():
         assert torch.equal(value, start[name]) == name.startswith('terms.distillation'), name
         torch.testing.assert_close(model.state_dict()[name], value, rtol=0, atol=1e-10, msg=name)
+
+
+def test_another_encoder_is_named(pretrained):
+    cfg = road_cfg(pretrained, regions=False)
+    cfg['terms']['distillation']['encoder'] = dict(cfg['backbone'], strides=(1, 2, 2, 2))
+    model = build(cfg=cfg).train()
+    with pytest.raises(InputError, match='features .* where E gives .*: give it the config of'):
+        model.target_loss(torch.randn(2, 3, 28, 44).double())
 
 
 def test_the_copy_starts_as_e_and_stays(pretrained):

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from .term import Term, View
 
 from structseg_mmseg.bounds import Weight
+from structseg_mmseg.errors import InputError
 
 
 @MODELS.register_module()
@@ -25,6 +26,9 @@ class Distillation(Term):
             weights since both are loaded from the same.
         loss_weight (float): :math:`\lambda`.
         **kwargs: As in :class:`Term`.
+
+    Raises:
+        InputError: In training, if it gives features of another shape than E.
     """
 
     def __init__(self, encoder: dict, loss_weight: Weight = 0.1, **kwargs) -> None:
@@ -45,5 +49,10 @@ class Distillation(Term):
     def target_loss(self, view: View) -> Tuple[Dict[str, Tensor], Any]:
         with torch.no_grad():
             taught = self.encoder(view.inputs)[-1]
-        loss = F.mse_loss(view.features()[-1], taught)
+        features = view.features()[-1]
+        if features.shape != taught.shape:
+            raise InputError(f'the encoder of Distillation gives features {tuple(taught.shape)} '
+                             f'where E gives {tuple(features.shape)}: give it the config of '
+                             'model.backbone')
+        loss = F.mse_loss(features, taught)
         return dict(loss_target=self.loss_weight * loss), None
