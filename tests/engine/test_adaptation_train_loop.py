@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from structseg_mmseg.datasets import LabelIdsDataset, UnreadableInputError
 from structseg_mmseg.engine.checkpoint import load_from_local
+from structseg_mmseg.engine.runner import adaptation_train_loop
 from structseg_mmseg.engine.runner.adaptation_train_loop import SeededDataset
 from structseg_mmseg.errors import InputError, NonFiniteLossError
 from tests.conftest import NUM_CLASSES, model_cfg, optim_cfg, write_cityscapes, write_gta
@@ -419,3 +420,15 @@ def test_a_loss_that_is_not_finite(trees, tmp_path, treatment):
         runner.train()
     state = load_from_local(find_latest_checkpoint(str(tmp_path)))['state_dict']
     assert all(value.isfinite().all() for value in state.values())
+
+
+def test_the_history_of_the_log_is_bounded(trees, tmp_path, monkeypatch):
+    """A custom_cfg of the log may ask for all of it."""
+    monkeypatch.setattr(adaptation_train_loop, 'HISTORY', 3)
+    for window, custom, kept in ((1, None, 3), (4, None, 4), (1, [dict(
+            data_src='loss', log_name='mean_loss', method_name='mean', window_size='global')], 6)):
+        checkpoint, _ = train(runner_cfg(
+            trees, tmp_path / f'work{kept}', 6, log_processor=dict(
+                by_epoch=False, window_size=window, custom_cfg=custom)))
+        scalars = checkpoint['message_hub']['log_scalars']
+        assert {len(scalars[f'train/{key}'].data[0]) for key in ('loss', 'time')} == {kept}

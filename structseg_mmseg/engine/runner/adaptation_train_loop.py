@@ -18,6 +18,11 @@ from structseg_mmseg.datasets import UnreadableInputError
 from structseg_mmseg.errors import InputError
 
 
+# How many values of each logged scalar are kept. mmengine keeps a million, saves them with each
+# checkpoint, and copies them all whenever it adds one.
+HISTORY = 1000
+
+
 @LOOPS.register_module()
 class AdaptationTrainLoop(IterBasedTrainLoop):
     """``IterBasedTrainLoop`` with a second, independent loader for the target.
@@ -96,6 +101,10 @@ class AdaptationTrainLoop(IterBasedTrainLoop):
             world_size=get_world_size(), per_iteration=self._per_iteration, seen=self._seen))
         _seed_generators(self._seed, 0, self._iter, get_rank())
         super().run_iter(data_batch)
+        processor = self.runner.log_processor
+        if not processor.custom_cfg:  # which may look at all that was logged
+            for scalar in self.runner.message_hub.log_scalars.values():
+                scalar.max_length = max(HISTORY, processor.window_size)
 
 
 def training_loaders(runner: Runner) -> Dict[str, DataLoader]:
