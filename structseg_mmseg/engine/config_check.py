@@ -29,6 +29,8 @@ TAKEN = ('type', '_scope_', 'convert_to_iter_based', 'num_batch_per_epoch')
 TOGETHER = [('train_cfg', 'train_dataloader', 'optim_wrapper'),
             *((f'{mode}_cfg', f'{mode}_dataloader', f'{mode}_evaluator')
               for mode in ('val', 'test'))]
+# Keys of a paramwise_cfg that need to know the rate.
+MULTIPLY_LR = {'custom_keys', 'bias_lr_mult', 'dcn_offset_lr_mult'}
 # What a config may hold beside the arguments of its runner.
 KEYS = {*inspect.signature(Runner).parameters, *LOADERS, 'custom_imports', 'runner_type', 'compile',
         'sync_bn', 'find_unused_parameters', 'model_wrapper_cfg'}
@@ -78,6 +80,13 @@ def check_config(cfg: Union[Config, dict]) -> None:
         if 0 < len(absent) < len(keys):
             raise InputError(f'{absent[0]} is missing: {", ".join(keys)} come together or not at '
                              'all')
+    _check_loaders(cfg)
+    if cfg.get('optim_wrapper') is not None:
+        _check_optimizers(cfg['optim_wrapper'])
+    _check_parts(cfg)
+
+
+def _check_loaders(cfg: Union[Config, dict]) -> None:
     for key in LOADERS:
         loader = cfg.get(key)
         if loader is not None:
@@ -86,8 +95,32 @@ def check_config(cfg: Union[Config, dict]) -> None:
             _check_part(key, loader, DataLoader)
             _check_value(f'{key}.batch_size', loader.get('batch_size', 1), Count)
             _check_value(f'{key}.num_workers', loader.get('num_workers', 0), Natural)
-    if cfg.get('optim_wrapper') is not None:
-        _check_optimizers(cfg['optim_wrapper'])
+
+
+def _check_optimizers(wrapper: dict) -> None:
+    constructor = wrapper.get('constructor')
+    _check_value('optim_wrapper.constructor', constructor, Optional[str])
+    if constructor is None and 'optimizer' not in wrapper:
+        raise InputError('optim_wrapper has neither an optimizer nor a constructor that makes one '
+                         "of each part: set constructor='AdaptationOptimWrapperConstructor'")
+    for name, part in (('optim_wrapper', wrapper),
+                       *((f'optim_wrapper.{key}', part) for key, part in wrapper.items())):
+        if isinstance(part, dict) and 'optimizer' in part:
+            optimizer = part['optimizer']
+            _check_value(f'{name}.optimizer', optimizer, dict)
+            _check_value(f'{name}.paramwise_cfg', part.get('paramwise_cfg'), Optional[dict])
+            multiplies = MULTIPLY_LR & (part.get('paramwise_cfg') or {}).keys()
+            if multiplies and optimizer.get('lr') is None:
+                raise InputError(f'{name}.optimizer.lr is missing: paramwise_cfg multiplies it')
+            kind = str(optimizer.get('type'))
+            is_name = all(word.isidentifier() for word in kind.split('.'))
+            # mmengine says nothing of it, or takes a module of that name.
+            if not is_name or not callable(mmseg.registry.OPTIMIZERS.get(kind)):
+                raise InputError(f'{name}.optimizer.type is {kind!r}, which no optimizer has for a '
+                                 'name: check the spelling')
+
+
+def _check_parts(cfg: Union[Config, dict]) -> None:
     registries = [registry for registry in vars(mmseg.registry).values()
                   if isinstance(registry, Registry)]
     typed = {name: part for registry in registries for scope in (registry, registry.parent)
@@ -105,28 +138,6 @@ def check_config(cfg: Union[Config, dict]) -> None:
         if term is not None and 'type' not in term:
             raise InputError(f'model.terms.{name} is {term!r}: give it a type, set it to None, or '
                              'correct its name')
-
-
-def _check_optimizers(wrapper: dict) -> None:
-    constructor = wrapper.get('constructor')
-    _check_value('optim_wrapper.constructor', constructor, Optional[str])
-    if constructor is None and 'optimizer' not in wrapper:
-        raise InputError('optim_wrapper has neither an optimizer nor a constructor that makes one '
-                         "of each part: set constructor='AdaptationOptimWrapperConstructor'")
-    for name, part in (('optim_wrapper', wrapper),
-                       *((f'optim_wrapper.{key}', part) for key, part in wrapper.items())):
-        if isinstance(part, dict) and 'optimizer' in part:
-            optimizer = part['optimizer']
-            _check_value(f'{name}.optimizer', optimizer, dict)
-            _check_value(f'{name}.paramwise_cfg', part.get('paramwise_cfg'), Optional[dict])
-            if part.get('paramwise_cfg') and optimizer.get('lr') is None:
-                raise InputError(f'{name}.optimizer.lr is missing: paramwise_cfg multiplies it')
-            kind = str(optimizer.get('type'))
-            is_name = all(word.isidentifier() for word in kind.split('.'))
-            # mmengine says nothing of it, or takes a module of that name.
-            if not is_name or not callable(mmseg.registry.OPTIMIZERS.get(kind)):
-                raise InputError(f'{name}.optimizer.type is {kind!r}, which no optimizer has for a '
-                                 'name: check the spelling')
 
 
 def _parts(cfg: Any, name: str) -> Iterator[Tuple[str, dict]]:
@@ -198,11 +209,13 @@ def _check_value(name: str, value: Any, hint: Any) -> None:
 
 
 def _is_of(value: Any, hint: Any) -> bool:
-    if isinstance(value, str):  # is a sequence of strings, too, which nobody means
-        options = get_args(hint) if get_origin(hint) is Union else (hint, )
-        hint = Union[tuple(o for o in options if get_origin(o) is not SequenceABC) or (int, )]
-    try:
-        check_type(value, hint, collection_check_strategy=CollectionCheckStrategy.ALL_ITEMS)
-    except TypeCheckError:
-        return False
-    return True
+    for option in get_args(hint) if get_origin(hint) is Union else (hint, ):
+        if isinstance(value, str) and get_origin(option) is SequenceABC:
+            continue  # a sequence of strings, too, which nobody means
+        try:
+            check_type(
+                value, option, collection_check_strategy=CollectionCheckStrategy.ALL_ITEMS)
+        except TypeCheckError:
+            continue
+        return True
+    return False

@@ -99,7 +99,8 @@ def test_configs_of_the_package_and_what_is_near_them(path):
     ('model', None, 'is missing: say what is to be trained'),
     ('model.data_preprocessor', None, 'is missing: name one, such as SegDataPreProcessor'),
     ('train_cfg', dict(max_iters=1), '.type is missing: name a loop'),
-    ('optim_wrapper.segmentor', dict(optimizer=dict(type='Adam'), paramwise_cfg=dict(a=1)),
+    ('optim_wrapper.segmentor', dict(
+        optimizer=dict(type='Adam'), paramwise_cfg=dict(bias_lr_mult=2)),
      '.optimizer.lr is missing: paramwise_cfg multiplies it'),
     ('optim_wrapper.segmentor.paramwise_cfg', -1, 'is -1: give Optional[dict]'),
     ('train_dataloader.num_workers', -1, 'is -1: give int, at least 0'),
