@@ -40,7 +40,7 @@ from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS, RUNNERS
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset
 
-from structseg_mmseg.datasets import MapLabelIds
+from structseg_mmseg.datasets import LabelIdsDataset, MapLabelIds
 from structseg_mmseg.engine.allocator import keep_freed_memory
 from structseg_mmseg.engine.stack import stack
 from structseg_mmseg.errors import InputError, one_sentence_errors
@@ -192,8 +192,8 @@ class Files(Dataset):
         return found
 
     def _counts(self, label: np.ndarray, info: dict, size: Tuple[int, int]) -> np.ndarray:
-        uneven = getattr(self.dataset, 'uneven', ())  # labels of GTA5 that are known to be
-        if label.shape[1::-1] != size and Path(info['img_path']).stem not in uneven:
+        # This package's have looked themselves, and know which pairs may differ.
+        if not isinstance(self.dataset, LabelIdsDataset) and label.shape[1::-1] != size:
             raise InputError(
                 f'{info["seg_map_path"]} has {"x".join(map(str, label.shape[1::-1]))} pixels where '
                 f'its image has {"x".join(map(str, size))}: give a label of the same size')
