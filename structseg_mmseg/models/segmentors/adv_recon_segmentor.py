@@ -98,13 +98,13 @@ class AdvReconSegmentor(EncoderDecoder):
                                      f'not: add model.{head}')
         self.steps = [Step(**{'name': str(index), **step})
                       for index, step in enumerate(steps or [{}])]
-        for step in self.steps:
+        for index, step in enumerate(self.steps):
             if not step.passes:
-                raise InputError('model.steps has a step without passes: name target, source or '
+                raise InputError(f'model.steps.{index}.passes is empty: name target, source or '
                                  'both')
             if step.when is not None and step.when not in self.terms:
-                raise InputError(f'model.steps has when={step.when!r}: name one of model.terms '
-                                 f'({", ".join(self.terms) or "it has none"})')
+                raise InputError(f'model.steps.{index}.when is {step.when!r}: name one of '
+                                 f'model.terms ({", ".join(self.terms) or "it has none"})')
         self.source_statistics = None
         if batch_statistics != 'both':
             self.source_statistics = SourceStatistics(
