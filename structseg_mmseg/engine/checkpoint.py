@@ -20,7 +20,7 @@ from mmengine.runner.checkpoint import CheckpointLoader
 from torch import nn
 
 from structseg_mmseg.errors import InputError
-from structseg_mmseg.models.segmentors import AdvReconSegmentor
+from structseg_mmseg.models.segmentors import AdaptationSegmentor
 
 
 def _statistic(owner: type, name: str) -> Callable:
@@ -167,7 +167,7 @@ def check_fit(model: nn.Module, checkpoint: dict, name: Optional[str] = None) ->
     ours = model.state_dict()
     # A term comes or goes as a whole, and so do all others of training_only.
     prefixes = {'.'.join(key.split('.')[:2 if key.startswith('terms.') else 1]) + '.'
-                for key in (*ours, *theirs) if key.startswith(AdvReconSegmentor.training_only)}
+                for key in (*ours, *theirs) if key.startswith(AdaptationSegmentor.training_only)}
     for prefix in prefixes:
         if not all(any(key.startswith(prefix) for key in keys) for keys in (ours, theirs)):
             ours, theirs = ({key: value for key, value in keys.items()

@@ -39,8 +39,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from structseg_mmseg.engine.optim import AdaptationOptimWrapperConstructor
 from structseg_mmseg.errors import InputError, one_sentence_errors
-from structseg_mmseg.models.segmentors import AdvReconSegmentor
-from structseg_mmseg.models.terms import frozen
+from structseg_mmseg.models.segmentors import AdaptationSegmentor
+from structseg_mmseg.models.adaptation import frozen
 
 
 def parse_args():
@@ -90,7 +90,7 @@ class Bench:
 
     def build_stock(self, cfg):
         """mmseg's own EncoderDecoder, for a source-only config."""
-        own = inspect.signature(AdvReconSegmentor).parameters
+        own = inspect.signature(AdaptationSegmentor).parameters
         model = {key: value for key, value in cfg.model.items() if key not in own}
         self.stock_model = MODELS.build(dict(model, type='EncoderDecoder')).to(self.device).train()
         constructor = AdaptationOptimWrapperConstructor(cfg.optim_wrapper)

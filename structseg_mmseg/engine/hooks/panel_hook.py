@@ -10,7 +10,7 @@ from mmseg.registry import HOOKS
 from torch import Tensor
 
 from structseg_mmseg.models.data_preprocessor import takes_rgb
-from structseg_mmseg.models.terms.min_entropy import self_information
+from structseg_mmseg.models.adaptation.entropy import self_information
 from structseg_mmseg.models.wrappers import unwrapped
 
 TITLE = 14  # pixels
@@ -36,25 +36,22 @@ class PanelHook(Hook):
     def before_train_iter(self, runner: Runner, batch_idx: int,
                           data_batch: Optional[dict] = None) -> None:
         """Ask for pictures, every now and then."""
-        model = unwrapped(runner.model)
-        if is_main_process() and self.every_n_train_iters(runner, self.interval) and hasattr(
-                model, 'pictures'):
-            model.pictures = {}
+        if data_batch and 'source' in data_batch and is_main_process() and (
+                self.every_n_train_iters(runner, self.interval)):
+            data_batch['pictures'] = {}
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Optional[dict] = None,
                          outputs: Optional[dict] = None) -> None:
         """Draw them."""
-        model = unwrapped(runner.model)
-        pictures = getattr(model, 'pictures', None)
-        if pictures is None:
+        pictures = (data_batch or {}).get('pictures')
+        if not pictures:
             return
-        model.pictures = None
         palette = np.array(runner.train_dataloader.dataset.metainfo['palette'], np.uint8)
-        rgb = takes_rgb(model.data_preprocessor)
-        for domain, of_domain in pictures.items():
-            if 'image' in of_domain:
+        rgb = takes_rgb(unwrapped(runner.model).data_preprocessor)
+        for name, of_pass in pictures.items():
+            if 'image' in of_pass:
                 runner.visualizer.add_image(
-                    domain, panel(of_domain, palette, rgb), step=runner.iter + 1)
+                    name, panel(of_pass, palette, rgb), step=runner.iter + 1)
 
 
 def panel(pictures: Dict[str, Tensor], palette: np.ndarray, rgb: bool) -> np.ndarray:

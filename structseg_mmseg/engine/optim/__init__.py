@@ -1,4 +1,4 @@
-from .adaptation_optim_wrapper import (AdaptationOptimWrapper, AdaptationOptimWrapperConstructor,
-                                       CPUAmpOptimWrapper)
+from .adaptation_optim_wrapper import AdaptationOptimWrapper
+from .adaptation_optim_wrapper_constructor import AdaptationOptimWrapperConstructor
 
-__all__ = ['AdaptationOptimWrapper', 'AdaptationOptimWrapperConstructor', 'CPUAmpOptimWrapper']
+__all__ = ['AdaptationOptimWrapper', 'AdaptationOptimWrapperConstructor']

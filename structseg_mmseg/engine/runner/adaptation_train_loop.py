@@ -1,22 +1,17 @@
-import logging
 from itertools import islice
-from typing import Any, Dict, Iterator, Tuple, Union
+from typing import Dict, Iterator, Tuple
 
-import numpy as np
-import torch
 from mmengine.dataset import InfiniteSampler
 from mmengine.dist import get_rank, get_world_size
-from mmengine.logging import print_log
 from mmengine.runner import IterBasedTrainLoop, Runner
-from mmengine.runner.utils import set_random_seed
 from mmseg.registry import DATASETS, LOOPS
 from torch import nn
-from torch.utils.data import DataLoader, Dataset, get_worker_info
+from torch.utils.data import DataLoader
 
 from structseg_mmseg.bounds import Natural
-from structseg_mmseg.datasets import UnreadableInputError
+from structseg_mmseg.datasets.seeded import SeededDataset, seed_generators
 from structseg_mmseg.errors import InputError
-
+from structseg_mmseg.models.wrappers import unwrapped
 
 # How many values of each logged scalar are kept. mmengine keeps a million, saves them with each
 # checkpoint, and copies them all whenever it adds one.
@@ -28,12 +23,12 @@ class AdaptationTrainLoop(IterBasedTrainLoop):
     """``IterBasedTrainLoop`` with a second, independent loader for the target.
 
     The source comes from ``train_dataloader``, the target from the config's ``target_dataloader``,
-    written like it and absent (or None) where nothing adapts. Each iteration hands the model
+    written like it, which is opened only if the model adapts. Each iteration hands the model
     ``dict(source=batch, target=batch)``.
 
     All that is random is a function of the run's seed and of a place: a domain's order of the seed,
-    a sample's transforms of its place in that order, the model's own draws (dropout) of iteration
-    and rank. So a resumed run needs no state of any generator to go on as if it had never stopped:
+    a sample's transforms, and what terms draw for it, of its place in that order, dropout of
+    iteration and rank. So a resumed run needs no state of any generator to go on as if it had never stopped:
     both loaders continue behind the last sample that was seen, reading nothing that they skip. The
     number of workers does not matter, nor do ranks: W ranks with batches of b see what one sees
     with batches of W b.
@@ -51,12 +46,15 @@ class AdaptationTrainLoop(IterBasedTrainLoop):
         super().__init__(runner, _with_seeds(dataloader, max_unreadable), **kwargs)
         self.dataloaders = dict(source=self.dataloader)
         target = runner.cfg.get('target_dataloader')
-        if target is not None:
+        if target is not None and getattr(unwrapped(runner.model), 'adapts', True):
             self.dataloaders['target'] = runner.build_dataloader(
                 _with_seeds(target, max_unreadable), seed=runner.seed)
         for domain, loader in self.dataloaders.items():
+            key = 'train_dataloader' if domain == 'source' else 'target_dataloader'
+            if loader.batch_size is None:
+                raise InputError(f'{key}.batch_sampler is not supported, as a run could not be '
+                                 'resumed exactly: set batch_size and sampler')
             if not isinstance(loader.sampler, InfiniteSampler):
-                key = 'train_dataloader' if domain == 'source' else 'target_dataloader'
                 raise InputError(f'{key}.sampler must be an InfiniteSampler, the only one that two '
                                  'loaders of different lengths can be resumed with')
 
@@ -72,7 +70,8 @@ class AdaptationTrainLoop(IterBasedTrainLoop):
                                for domain, loader in self.dataloaders.items()}
         self._seen = self._resume_position()
         self.dataloader_iterator = _DomainBatches(
-            self.dataloaders, self._seed, self._seen, placeholders=self._iter)
+            self.dataloaders, self._seed, self._seen,
+            placeholders=0 if getattr(self, 'fast_forward_on_resume', False) else self._iter)
         model = super().run()
         # Now, not with the loop, as a cycle of objects: torch waits 5 s for each worker of those.
         del self.dataloader_iterator
@@ -99,7 +98,7 @@ class AdaptationTrainLoop(IterBasedTrainLoop):
             self._seen[domain] += number
         self.runner.message_hub.update_info('samples', dict(  # saved with each checkpoint
             world_size=get_world_size(), per_iteration=self._per_iteration, seen=self._seen))
-        _seed_generators(self._seed, 0, self._iter, get_rank())
+        seed_generators(self._seed, 0, self._iter, get_rank())
         super().run_iter(data_batch)
         processor = self.runner.log_processor
         if not processor.custom_cfg:  # which may look at all that was logged
@@ -110,67 +109,6 @@ class AdaptationTrainLoop(IterBasedTrainLoop):
 def training_loaders(runner: Runner) -> Dict[str, DataLoader]:
     """The loaders of a training that is about to start, by domain, whatever its loop."""
     return getattr(runner.train_loop, 'dataloaders', dict(source=runner.train_dataloader))
-
-
-class SeededDataset(Dataset):
-    """A data set that seeds what is random in a sample when it is asked for.
-
-    Args:
-        dataset (Dataset): The data set; its transforms draw from python's, numpy's or torch's
-            global generator.
-        max_unreadable (int): How many samples that cannot be read others may replace.
-        num_workers (int): Of the loader.
-
-    Attributes:
-        unreadable (torch.Tensor): How many samples each worker has replaced, int64, (num_workers,);
-            each adds to its own number, so they need no lock.
-    """
-
-    def __init__(self, dataset: Dataset, max_unreadable: int = 0, num_workers: int = 0) -> None:
-        self.dataset = dataset
-        self.max_unreadable = max_unreadable
-        self.unreadable = torch.zeros(max(1, num_workers), dtype=torch.int64)
-
-    @property
-    def metainfo(self) -> dict:
-        """The data set's."""
-        return self.dataset.metainfo
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, key: Union[int, Tuple[int, tuple]]) -> Any:
-        """The sample at an index, seeded if a seed (several integers) comes with it.
-
-        If a seeded sample cannot be read, the seed draws another one.
-
-        Raises:
-            InputError: If more than ``max_unreadable`` cannot be read.
-        """
-        if not isinstance(key, tuple):
-            return self.dataset[key]
-        index, seed = key
-        while True:
-            _seed_generators(*seed)
-            try:
-                return self.dataset[index]
-            except UnreadableInputError as error:
-                if not self.max_unreadable:
-                    raise
-                self._count(error)
-                seed = (*seed, 1)
-                index = int(np.random.default_rng(seed).integers(len(self)))
-
-    def _count(self, error: UnreadableInputError) -> None:
-        worker = get_worker_info()
-        self.unreadable[worker.id if worker else 0] += 1
-        number = int(self.unreadable.sum())
-        if number > self.max_unreadable:
-            raise InputError(
-                f'{number} samples could not be read where train_cfg.max_unreadable is '
-                f'{self.max_unreadable}, the last one as {error}') from None
-        print_log(f'{error}; another sample takes its place ({number} of at most '
-                  f'{self.max_unreadable}: train_cfg.max_unreadable)', 'current', logging.WARNING)
 
 
 class _DomainBatches:
@@ -217,7 +155,3 @@ def _with_seeds(dataloader: dict, max_unreadable: int) -> dict:
         dataset.full_init()
     return dict(dataloader, dataset=SeededDataset(
         dataset, max_unreadable, dataloader.get('num_workers', 0)))
-
-
-def _seed_generators(*seed: int) -> None:
-    set_random_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))

@@ -4,8 +4,10 @@ import torch
 from mmseg.models.backbones import ResNet
 from mmseg.models.utils import ResLayer
 from mmseg.registry import MODELS
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.checkpoint import checkpoint
+
+from structseg_mmseg.models.adaptation.batch_statistics import kept_statistics
 
 
 @MODELS.register_module()
@@ -42,22 +44,5 @@ class CheckpointedResLayer(ResLayer):
                 x = checkpoint(block, x, use_reentrant=False)
             else:
                 x = checkpoint(block, x, use_reentrant=False,
-                               context_fn=lambda: (nullcontext(), _KeptStatistics(block)))
+                               context_fn=lambda: (nullcontext(), kept_statistics(block)))
         return x
-
-
-class _KeptStatistics:
-    """A context, to be entered any number of times, in which batches leave no statistics behind."""
-
-    def __init__(self, block: nn.Module) -> None:
-        self.norms = [module for module in block.modules()
-                      if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-
-    def __enter__(self) -> None:
-        self.states = [(norm.momentum, norm.num_batches_tracked) for norm in self.norms]
-        for norm in self.norms:
-            norm.momentum, norm.num_batches_tracked = 0, None
-
-    def __exit__(self, *_) -> None:  # by an exception, once torch has recomputed enough
-        for norm, state in zip(self.norms, self.states):
-            norm.momentum, norm.num_batches_tracked = state

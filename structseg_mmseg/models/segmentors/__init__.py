@@ -1,4 +1,6 @@
-from .adv_recon_segmentor import AdvReconSegmentor
-from .step import Step
+from structseg_mmseg.models.adaptation import Step
 
-__all__ = ['AdvReconSegmentor', 'Step']
+from .adaptation_segmentor import AdaptationSegmentor
+from .adv_recon_segmentor import AdvReconSegmentor
+
+__all__ = ['AdaptationSegmentor', 'AdvReconSegmentor', 'Step']

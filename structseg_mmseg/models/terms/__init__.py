@@ -5,9 +5,11 @@ from .distillation import Distillation
 from .min_entropy import MinEntropy
 from .reconstruction import Reconstruction
 from .region_adversary import RegionAdversary
-from .term import Term, View, frozen
+from .target_statistics import TargetStatistics
+from .term import Term
+from .terms import Terms
 
 __all__ = [
     'Adversary', 'ClassSize', 'Discrepancy', 'Distillation', 'MinEntropy', 'Reconstruction',
-    'RegionAdversary', 'Term', 'View', 'frozen'
+    'RegionAdversary', 'TargetStatistics', 'Term', 'Terms'
 ]

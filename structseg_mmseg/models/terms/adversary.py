@@ -1,4 +1,5 @@
-from typing import Dict, List, Optional, Tuple
+from contextlib import nullcontext
+from typing import ContextManager, Dict, List, Optional, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -8,10 +9,12 @@ from torch import Tensor, nn
 
 from structseg_mmseg.bounds import Percent, Weight
 from structseg_mmseg.errors import InputError
-from structseg_mmseg.models.batch_statistics import target_last
+from structseg_mmseg.models.adaptation import View, frozen
+from structseg_mmseg.models.adaptation.batch_statistics import reference_order
+from structseg_mmseg.models.adaptation.entropy import self_information
+from structseg_mmseg.models.adaptation.view import at_least_float32
 
-from .min_entropy import self_information
-from .term import Term, View, frozen
+from .term import Term
 
 
 @MODELS.register_module()
@@ -102,28 +105,30 @@ class Adversary(Term):
 
     @property
     def shared(self) -> List[nn.Module]:
-        return []  # D sees both domains in the source's pass
+        return []  # D sees both domains in the source pass
 
     @property
     def pulls_source(self) -> bool:
         """Whether the segmentor is trained through the source's predictions, too."""
         return self.mode in ('minimax', 'confusion')
 
-    def target_loss(self, view: View) -> Tuple[Dict[str, Tensor], Tensor]:
-        seen = self._look(view)
-        d_target = self._frozen_discriminator(seen, 'target')
-        view.show(self._title, d_target, -2, 2)
-        return dict(loss_target=self.target_game(d_target)), seen.detach()
-
-    def source_loss(self, view: View, kept: Tensor) -> Dict[str, Tensor]:
-        seen = self._look(view)
+    def loss(self, view: View) -> Dict[str, Tensor]:
+        if view.name == 'target':
+            seen = self._input(view)
+            view.notes['target'] = seen.detach()
+            d_target = self._frozen_discriminator(seen, 'target')
+            view.show(self._title, d_target, -2, 2)
+            return dict(loss_target=self.target_game(d_target))
+        if 'target' not in view.notes:  # the step has no pass on the target
+            return {}
+        seen = self._input(view)
         losses = {}
         if self.pulls_source:
             losses['loss_source'] = self.source_game(
                 self._frozen_discriminator(seen, 'source'))
-        d_source = self.discriminator(seen.detach())
+        d_source = at_least_float32(self.discriminator(seen.detach()))
         view.show(self._title, d_source, -2, 2)
-        d_target = self.discriminator(kept)
+        d_target = at_least_float32(self.discriminator(view.notes.pop('target')))
         losses['loss_discriminator'] = self.discriminator_loss(d_source, d_target)
         losses['acc_source'], losses['acc_target'] = self.accuracy(d_source, d_target)
         if self.ready_above is not None:
@@ -135,7 +140,7 @@ class Adversary(Term):
     def _title(self) -> str:
         return 'discriminator' + (' (auxiliary)' if 'auxiliary_head' in self.heads else '')
 
-    def _look(self, view: View) -> Tensor:
+    def _input(self, view: View) -> Tensor:
         if self.of == 'features':
             features = view.features()[-1]
             return view.at_image(features) if self.size == 'image' else features
@@ -146,10 +151,13 @@ class Adversary(Term):
         return softmax if self.of == 'softmax' else self_information(softmax)
 
     def _frozen_discriminator(self, seen: Tensor, domain: str) -> Tensor:
-        # D's own loss shows it the source first; a game that pulls both domains does so, too.
-        pair = [self.discriminator] if self.pulls_source else []
-        with target_last(domain, *pair):
-            return frozen(self.discriminator, seen)
+        # D's own loss shows it the source first; so does a game that pulls both domains.
+        order: ContextManager = nullcontext()
+        if self.pulls_source:
+            order = reference_order(
+                domain, ('source', 'target'), ('target', 'source'), self.discriminator)
+        with order:
+            return at_least_float32(frozen(self.discriminator, seen))
 
     def discriminator_loss(self, source: Tensor, target: Tensor) -> Tensor:
         """The discriminator's loss, a scalar, from its logits on both domains, (N, 1, H, W)."""

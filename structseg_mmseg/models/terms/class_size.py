@@ -1,5 +1,5 @@
 import json
-from typing import Any, Dict, List, Tuple
+from typing import Dict, List
 
 import torch
 import torch.nn.functional as F
@@ -8,8 +8,9 @@ from torch import Tensor
 
 from structseg_mmseg.bounds import Weight
 from structseg_mmseg.errors import InputError
+from structseg_mmseg.models.adaptation import View
 
-from .term import Term, View
+from .term import Term
 
 
 @MODELS.register_module()
@@ -38,6 +39,7 @@ class ClassSize(Term):
         **kwargs: As in :class:`Term`.
     """
 
+    passes = ('target', )
     heads = ('decode_head', )
     iterations = 100  # of the solver; predictions that are sure of themselves need most
 
@@ -72,7 +74,7 @@ class ClassSize(Term):
         return [[0., 0., 1.] if size is None else [size['lower'], size['mean'], size['upper']]
                 for size in classes.values()]
 
-    def target_loss(self, view: View) -> Tuple[Dict[str, Tensor], Any]:
+    def loss(self, view: View) -> Dict[str, Tensor]:
         logits = view.logits()
         pace = torch.where(self.sizes[:, 0] > 0.1, 0.1, 1.).to(logits)[:, None, None]
         logits = pace * logits + (1 - pace) * logits.detach()
@@ -80,7 +82,7 @@ class ClassSize(Term):
         with torch.no_grad():
             nearest = self.nearest(log_p)
         loss = F.kl_div(log_p, nearest, reduction='none', log_target=True).sum(dim=1).mean()
-        return dict(loss_target=self.loss_weight * loss), None
+        return dict(loss_target=self.loss_weight * loss)
 
     def nearest(self, log_p: Tensor) -> Tensor:
         r"""log P, (N, C, H, W), of the nearest distribution to predictions log p of that shape.

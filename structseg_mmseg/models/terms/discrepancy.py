@@ -1,11 +1,12 @@
-from typing import Any, Dict, Tuple
+from typing import Dict
 
 from mmseg.registry import MODELS
 from torch import Tensor
 
-from .term import Term, View
-
 from structseg_mmseg.bounds import Weight
+from structseg_mmseg.models.adaptation import View
+
+from .term import Term
 
 
 @MODELS.register_module()
@@ -32,16 +33,17 @@ class Discrepancy(Term):
         **kwargs: As in :class:`Term`.
     """
 
+    passes = ('target', )
     heads = ('decode_head', 'auxiliary_head')
 
     def __init__(self, loss_weight: Weight = 1., **kwargs) -> None:
         super().__init__(**kwargs)
         self.loss_weight = loss_weight
 
-    def target_loss(self, view: View) -> Tuple[Dict[str, Tensor], Any]:
+    def loss(self, view: View) -> Dict[str, Tensor]:
         view = view.reversed()
         first, second = (view.logits(head, size='image').softmax(dim=1) for head in self.heads)
         d = (first - second).abs()
         view.show('discrepancy', d.sum(dim=1, keepdim=True), 0, 2)
         d = d.mean()
-        return dict(loss_target=-self.loss_weight * d, d=d.detach()), None
+        return dict(loss_target=-self.loss_weight * d, d=d.detach())

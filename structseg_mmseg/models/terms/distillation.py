@@ -1,14 +1,15 @@
-from typing import Any, Dict, List, Tuple
+from typing import Dict, List
 
 import torch
 import torch.nn.functional as F
+from mmseg.models.segmentors import EncoderDecoder
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
-from .term import Term, View
-
 from structseg_mmseg.bounds import Weight
-from structseg_mmseg.errors import InputError
+from structseg_mmseg.models.adaptation import Batch, View, frozen_copy
+
+from .term import Term
 
 
 @MODELS.register_module()
@@ -17,28 +18,31 @@ class Distillation(Term):
 
     .. math:: \lambda \, \mathrm{mean} \, (E(I_t) - E_0(I_t))^2
 
-    over the positions and channels of the last features on the target, where :math:`E_0` is a copy
-    of E as it starts, from ImageNet's weights: frozen, and in evaluation mode always. It lies in
-    checkpoints, under the term's name, so that a resumed run has the same.
+    over the positions and channels of the last features on the target, where :math:`E_0` is a
+    frozen copy of E as training starts, after pretrained weights or ``load_from`` are loaded, and
+    always in evaluation mode. Checkpoints hold it, so that a resumed run has the same.
 
     Args:
-        encoder (dict): Config of :math:`E_0`: the model's ``backbone``, which starts from the same
-            weights since both are loaded from the same.
         loss_weight (float): :math:`\lambda`.
         **kwargs: As in :class:`Term`.
-
-    Raises:
-        InputError: In training, if it gives features of another shape than E.
     """
 
-    def __init__(self, encoder: dict, loss_weight: Weight = 0.1, **kwargs) -> None:
+    passes = ('target', )
+    copied: Tensor
+
+    def __init__(self, loss_weight: Weight = 0.1, **kwargs) -> None:
         super().__init__(**kwargs)
-        self.encoder = MODELS.build(encoder).requires_grad_(False)
         self.loss_weight = loss_weight
+        self.register_buffer('copied', torch.tensor(False))
 
     @property
     def shared(self) -> List[nn.Module]:
-        return []  # nothing in it takes statistics
+        return []  # the copy's statistics are frozen
+
+    def setup(self, segmentor: EncoderDecoder) -> None:
+        """Make room for the copy of the encoder."""
+        super().setup(segmentor)
+        self.encoder = frozen_copy(segmentor.backbone)
 
     def train(self, mode: bool = True) -> 'Distillation':
         """Set the mode of all but the frozen encoder."""
@@ -46,13 +50,13 @@ class Distillation(Term):
         self.encoder.eval()
         return self
 
-    def target_loss(self, view: View) -> Tuple[Dict[str, Tensor], Any]:
+    def prepare(self, batches: Dict[str, Batch]) -> None:
+        """Copy the encoder's weights, once in a training."""
+        if not self.copied:
+            self.encoder.load_state_dict(self.segmentor.backbone.state_dict())
+            self.copied.fill_(True)
+
+    def loss(self, view: View) -> Dict[str, Tensor]:
         with torch.no_grad():
             taught = self.encoder(view.inputs)[-1]
-        features = view.features()[-1]
-        if features.shape != taught.shape:
-            raise InputError(f'the encoder of Distillation gives features {tuple(taught.shape)} '
-                             f'where E gives {tuple(features.shape)}: give it the config of '
-                             'model.backbone')
-        loss = F.mse_loss(features, taught)
-        return dict(loss_target=self.loss_weight * loss), None
+        return dict(loss_target=self.loss_weight * F.mse_loss(view.features()[-1], taught))

@@ -1,26 +1,18 @@
-from math import log2
-from typing import Any, Dict, Tuple
+from typing import Dict
 
 from mmseg.registry import MODELS
 from torch import Tensor
 
-from .term import Term, View
-
 from structseg_mmseg.bounds import Weight
+from structseg_mmseg.models.adaptation import View
+from structseg_mmseg.models.adaptation.entropy import self_information
 
-
-def self_information(softmax: Tensor) -> Tensor:
-    r""":math:`-p_c \log_2 p_c / \log_2 C` of ADVENT (Vu et al., CVPR 2019), (N, C, H, W).
-
-    Its sum over the classes is a pixel's entropy, of [0, 1].
-    """
-    # Where p is 0 the product is 0, not NaN: 1e-30 as in ADVENT's code.
-    return -softmax * (softmax + 1e-30).log2() / log2(softmax.shape[1])
+from .term import Term
 
 
 @MODELS.register_module()
 class MinEntropy(Term):
-    r"""MinEnt of ADVENT (Vu et al., CVPR 2019): predictions on the target are to be certain.
+    r"""MinEnt of ADVENT (Vu et al., CVPR 2019): certain predictions on the target.
 
     .. math:: \lambda_{ent} \, \mathbb{E}_T \Bigl[ -\frac{1}{\log_2 C} \sum_c p_c \log_2 p_c \Bigr]
 
@@ -32,14 +24,14 @@ class MinEntropy(Term):
         **kwargs: As in :class:`Term`.
     """
 
+    passes = ('target', )
+
     def __init__(self, loss_weight: Weight = 1e-3, head: str = 'decode_head', **kwargs) -> None:
         super().__init__(**kwargs)
         self.loss_weight = loss_weight
         self.heads = (head, )
 
-    def target_loss(self, view: View) -> Tuple[Dict[str, Tensor], Any]:
-        return dict(loss_target=self.loss(view.logits(self.heads[0], size='image'))), None
-
-    def loss(self, logits: Tensor) -> Tensor:
-        """A scalar from logits (N, C, H, W)."""
-        return self.loss_weight * self_information(logits.softmax(dim=1)).sum(dim=1).mean()
+    def loss(self, view: View) -> Dict[str, Tensor]:
+        softmax = view.logits(self.heads[0], size='image').softmax(dim=1)
+        entropy = self_information(softmax).sum(dim=1).mean()
+        return dict(loss_target=self.loss_weight * entropy)

@@ -1,4 +1,4 @@
-from typing import Any, Dict, Tuple
+from typing import Dict
 
 import torch.nn.functional as F
 from mmseg.registry import MODELS
@@ -6,8 +6,9 @@ from torch import Tensor
 
 from structseg_mmseg.bounds import Weight
 from structseg_mmseg.errors import InputError
+from structseg_mmseg.models.adaptation import View
 
-from .term import Term, View
+from .term import Term
 
 
 @MODELS.register_module()
@@ -33,13 +34,7 @@ class Reconstruction(Term):
         self.decoder = MODELS.build(decoder)
         self.loss_weight = loss_weight
 
-    def target_loss(self, view: View) -> Tuple[Dict[str, Tensor], Any]:
-        return dict(loss_target=self._loss_of(view)), None
-
-    def source_loss(self, view: View, kept: Any) -> Dict[str, Tensor]:
-        return dict(loss_source=self._loss_of(view))
-
-    def _loss_of(self, view: View) -> Tensor:
+    def loss(self, view: View) -> Dict[str, Tensor]:
         height, width = view.inputs.shape[-2:]
         # The features may reach past the last row and column: see ReconstructionDecoder.
         reconstruction = self.decoder(view.features(self.branch))[..., :height, :width]
@@ -49,9 +44,10 @@ class Reconstruction(Term):
                 f'{tuple(view.inputs.shape)}: set decoder.stride of the term to the stride of the '
                 'encoder')
         view.show('reconstruction', reconstruction, -1, 1)
-        return self.loss(reconstruction, view.image / 127.5 - 1)
+        loss = self.distance(reconstruction, view.image / 127.5 - 1)
+        return {f'loss_{view.name}': self.loss_weight / len(reconstruction) * loss}
 
-    def loss(self, reconstruction: Tensor, image: Tensor) -> Tensor:
-        """One domain's term, a scalar, from two batches of images (N, 3, H, W) in [-1, 1]."""
-        loss = F.l1_loss(reconstruction, image, reduction='sum')
-        return self.loss_weight / len(image) * loss
+    @staticmethod
+    def distance(reconstruction: Tensor, image: Tensor) -> Tensor:
+        """Sum of the absolute differences of two batches of images (N, 3, H, W) in [-1, 1]."""
+        return F.l1_loss(reconstruction, image, reduction='sum')

@@ -5,10 +5,10 @@ from mmengine.model import ModuleList
 from mmseg.registry import MODELS
 from torch import Tensor
 
-from .adversary import Adversary
-
 from structseg_mmseg.bounds import Count, Weight
 from structseg_mmseg.errors import InputError
+
+from .adversary import Adversary
 
 
 @MODELS.register_module()

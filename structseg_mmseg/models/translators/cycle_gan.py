@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from structseg_mmseg.bounds import Count, Natural, Weight
 from structseg_mmseg.errors import InputError, NonFiniteLossError
 from structseg_mmseg.models.data_preprocessor import takes_rgb
-from structseg_mmseg.models.terms.term import frozen
+from structseg_mmseg.models.adaptation import frozen
 
 
 @MODELS.register_module()
