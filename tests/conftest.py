@@ -20,14 +20,14 @@ from mmseg.structures import SegDataSample  # noqa: E402
 from torch import nn  # noqa: E402
 
 import structseg_mmseg  # noqa: E402,F401
+import tests.helpers.amp  # noqa: E402,F401  registers CPUAmpOptimWrapper
 
 ROOT = Path(__file__).resolve().parents[1]
 NUM_CLASSES = 5
-# The paper's experiments and one more: which of the two terms takes part. Tests that hand a model
-# both domains test target-statistics, which has neither, in the place of source-only.
+# The paper's experiments and one more: reconstruction, adversary, target statistics alone.
 ABLATIONS = {
     'source-only': (False, False),
-    'target-statistics': (False, False),
+    'target-statistics': (False, False, True),
     'feature-level': (True, False),
     'output-level': (False, True),
     'full': (True, True),
@@ -57,7 +57,8 @@ class DoublePreProcessor(SegDataPreProcessor):
         return dict(inputs=torch.stack(stats), data_samples=data['data_samples'])
 
 
-def model_cfg(reconstruction: bool = True, adversary: bool = True, **kwargs) -> dict:
+def model_cfg(reconstruction: bool = True, adversary: bool = True, statistics: bool = False,
+              **kwargs) -> dict:
     """The method on a ResNet-18 of 1/8 width at stride 8, with live batch statistics."""
     cfg = dict(
         type='AdvReconSegmentor',
@@ -80,15 +81,17 @@ def model_cfg(reconstruction: bool = True, adversary: bool = True, **kwargs) -> 
             adversary=dict(
                 type='Adversary',
                 discriminator=dict(type='ASPPDiscriminator', channels=4),
-                loss_weight=0.3) if adversary else None),
+                loss_weight=0.3) if adversary else None,
+            statistics=dict(type='TargetStatistics') if statistics else None),
         test_cfg=dict(mode='whole'))
     cfg.update(kwargs)
     return ConfigDict(cfg)
 
 
-def normed_cfg(reconstruction: bool = True, adversary: bool = True) -> dict:
+def normed_cfg(reconstruction: bool = True, adversary: bool = True,
+               statistics: bool = False) -> dict:
     """``model_cfg`` with batch normalisation in S, G and D, too."""
-    cfg = model_cfg(reconstruction, adversary)
+    cfg = model_cfg(reconstruction, adversary, statistics)
     cfg['decode_head'].update(type='FCNHead', channels=8, num_convs=1, dropout_ratio=0,
                               norm_cfg=dict(type='BN'))
     cfg['decode_head'].pop('dilations')
@@ -125,10 +128,11 @@ def batch(generator: torch.Generator, height: int, width: int, labelled: bool,
           size: int = 2) -> dict:
     """A batch as mmengine's loaders collate it; a fifth of the labels is to be ignored."""
     images, samples = [], []
-    for _ in range(size):
+    for index in range(size):
         images.append(torch.randint(0, 256, (3, height, width), generator=generator,
                                     dtype=torch.uint8))
-        sample = SegDataSample(metainfo=dict(img_shape=(height, width), ori_shape=(height, width)))
+        sample = SegDataSample(metainfo=dict(
+            img_shape=(height, width), ori_shape=(height, width), seed=(index, )))
         if labelled:
             label = torch.randint(0, NUM_CLASSES, (1, height, width), generator=generator)
             ignored = torch.rand(1, height, width, generator=generator) < 0.2

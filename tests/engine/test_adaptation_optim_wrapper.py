@@ -1,5 +1,4 @@
 from copy import deepcopy
-from functools import partial
 
 import pytest
 import torch
@@ -14,7 +13,7 @@ from tests.conftest import ABLATIONS, ROOT, model_cfg, optim_cfg
 @pytest.mark.parametrize('ablation', ABLATIONS)
 def test_each_parameter_in_one_optimizer_with_its_rate(ablation):
     """By the schedule of the paper's own config."""
-    reconstruction, adversary = ABLATIONS[ablation]
+    reconstruction, adversary, *_ = ABLATIONS[ablation]
     model = MODELS.build(model_cfg(reconstruction, adversary))
     cfg = Config.fromfile(ROOT / 'configs/_base_/schedules/adaptation_250k.py')
     wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
@@ -91,22 +90,18 @@ def test_a_part_without_an_optimizer_is_named():
         build_optim_wrapper(MODELS.build(model_cfg()), optim_cfg(paramwise_cfg=dict()))
 
 
-def amp_wrapper(monkeypatch, model, fused, **scaler):
-    """Mixed precision's wrappers on a CPU, which mmengine's own check would refuse."""
-    import mmengine.optim.optimizer.amp_optimizer_wrapper as module
-    monkeypatch.setattr(module, 'is_cuda_available', lambda: True)
-    monkeypatch.setattr(module, 'GradScaler', partial(torch.amp.GradScaler, 'cpu'))
+def amp_wrapper(model, fused, **scaler):
     cfg = optim_cfg(fused, loss_scale=dict(dict(init_scale=2.**10, growth_interval=2), **scaler))
-    return build_optim_wrapper(model, dict(cfg, type='AmpOptimWrapper'))
+    return build_optim_wrapper(model, dict(cfg, type='CPUAmpOptimWrapper'))
 
 
 @pytest.mark.parametrize('fused', [False, True])  # fused ones unscale and skip by themselves
-def test_one_loss_scale_for_all_optimizers(monkeypatch, fused):
+def test_one_loss_scale_for_all_optimizers(fused):
     """Scaled by powers of two that change on the way, training is the unscaled one to the bit."""
     torch.manual_seed(0)
     model = MODELS.build(model_cfg())
     plain = deepcopy(model)
-    wrapper = amp_wrapper(monkeypatch, model, fused)
+    wrapper = amp_wrapper(model, fused)
     plain_wrapper = build_optim_wrapper(plain, optim_cfg(fused))
     parts = [(m.decode_head.conv_seg[0].bias, m.terms['reconstruction'].decoder.layers[0].conv.bias,
               m.terms['adversary'].discriminator.classify.bias) for m in (model, plain)]
@@ -124,9 +119,9 @@ def test_one_loss_scale_for_all_optimizers(monkeypatch, fused):
 
 
 @pytest.mark.parametrize('fused', [False, True])
-def test_an_overflow_skips_the_optimizer_that_it_hits(monkeypatch, fused):
+def test_an_overflow_skips_the_optimizer_that_it_hits(fused):
     model = MODELS.build(model_cfg())
-    wrapper = amp_wrapper(monkeypatch, model, fused)
+    wrapper = amp_wrapper(model, fused)
     bias = model.decode_head.conv_seg[0].bias
     logit = model.terms['adversary'].discriminator.classify.bias
     other = model.terms['reconstruction'].decoder.layers[0].conv.bias
@@ -136,3 +131,67 @@ def test_an_overflow_skips_the_optimizer_that_it_hits(monkeypatch, fused):
     assert torch.equal(logit, start[1])
     assert not torch.equal(bias, start[0]) and not torch.equal(other, start[2])
     assert wrapper['segmentor'].loss_scaler.get_scale() == 2.**9
+
+
+@pytest.mark.parametrize('schedule', ['paper', 'test'])
+def test_momentum_starts_well_where_the_first_step_overflows(schedule):
+    """At torch's default scale, by the shipped optimizers: fused as not fused, to the bit.
+
+    torch's fused SGD leaves its first momentum uninitialised if the first step is skipped.
+    """
+    models = []
+    for fused in (True, False):
+        torch.manual_seed(0)
+        model = MODELS.build(model_cfg())
+        cfg = Config.fromfile(ROOT / 'configs/_base_/schedules/adaptation_250k.py').optim_wrapper
+        cfg = optim_cfg() if schedule == 'test' else cfg
+        for part in ('segmentor', 'reconstruction', 'adversary'):
+            cfg[part]['optimizer']['fused'] = fused
+        wrapper = build_optim_wrapper(
+            model, dict(cfg, type='CPUAmpOptimWrapper', dtype='float16'))
+        memory = [torch.full((2**14, ), 1e30) for _ in range(8)]  # what the allocator hands out
+        del memory
+        weight = model.backbone.conv1.weight
+        for gradient in (2**20, 1., 0.5):
+            for p in model.parameters():
+                p.grad = None
+            loss = gradient * weight.sum() + model.decode_head.conv_seg[0].bias.sum()
+            wrapper.backward(loss * (torch.inf if gradient > 1 else 1))
+            wrapper.update()
+        assert weight.isfinite().all()
+        models.append(model)
+    for (name, p), q in zip(models[0].named_parameters(), models[1].parameters()):
+        torch.testing.assert_close(p, q, rtol=1e-6, atol=1e-7, msg=name)
+
+
+def test_a_parameter_may_get_its_first_gradient_later():
+    model = MODELS.build(model_cfg())
+    wrapper = build_optim_wrapper(model, optim_cfg(fused=True))
+    for weight in (model.backbone.conv1.weight, model.decode_head.conv_seg[0].bias):
+        start = weight.detach().clone()
+        wrapper.backward(weight.sum())
+        wrapper.update()
+        assert not torch.equal(weight, start)
+
+
+def test_bfloat16_is_the_precision_and_has_no_scale():
+    """Its scale would double for ever, as nothing overflows."""
+    model = MODELS.build(model_cfg())
+    wrapper = build_optim_wrapper(model, dict(optim_cfg(), type='CPUAmpOptimWrapper'))
+    assert wrapper['segmentor'].cast_dtype == torch.bfloat16
+    for _ in range(3):
+        wrapper.backward(model.backbone.conv1.weight.sum())
+        wrapper.update()
+    assert wrapper['segmentor'].loss_scaler.get_scale() == 1
+    wrapper = build_optim_wrapper(
+        model, dict(optim_cfg(), type='CPUAmpOptimWrapper', dtype='float16'))
+    assert wrapper['segmentor'].loss_scaler.get_scale() == 2.**16
+    with pytest.raises(InputError, match='requires a GPU'):
+        build_optim_wrapper(model, dict(optim_cfg(), type='AmpOptimWrapper'))
+
+
+def test_frozen_parts_have_no_optimizer():
+    model = MODELS.build(model_cfg())
+    model.backbone.requires_grad_(False)
+    model.decode_head.requires_grad_(False)
+    assert set(build_optim_wrapper(model, optim_cfg()).keys()) == {'reconstruction', 'adversary'}

@@ -83,7 +83,8 @@ class Recorder(Hook):
         self.weights = []
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
-        for domain, batch in data_batch.items():
+        for domain in self.seen.keys() & data_batch.keys():
+            batch = data_batch[domain]
             self.seen[domain].append([s.img_path for s in batch['data_samples']])
             self.pixels[domain].append([crc32(i.numpy().tobytes()) for i in batch['inputs']])
 
@@ -171,8 +172,8 @@ OPTIONS = {
     'averaged weights': EMA,
     'accumulated and clipped': dict(optim_wrapper=optim_cfg(
         accumulative_counts=2, clip_grad=dict(max_norm=1.))),
-    'bfloat16': dict(optim_wrapper=dict(optim_cfg(), type='AmpOptimWrapper')),
-    'float16': dict(optim_wrapper=dict(optim_cfg(), type='AmpOptimWrapper', dtype='float16')),
+    'bfloat16': dict(optim_wrapper=dict(optim_cfg(), type='CPUAmpOptimWrapper')),
+    'float16': dict(optim_wrapper=dict(optim_cfg(), type='CPUAmpOptimWrapper', dtype='float16')),
     'compiled': dict(compile=dict(backend='aot_eager')),
     'channels last, fused': dict(
         model=model_cfg(channels_last=True), optim_wrapper=optim_cfg(True)),
@@ -180,7 +181,7 @@ OPTIONS = {
         augment=RANDOM['augment'], **EMA, compile=dict(backend='aot_eager'),
         model=dict(RANDOM['model'], channels_last=True, batch_statistics='per_domain'),
         optim_wrapper=dict(optim_cfg(True, accumulative_counts=2, clip_grad=dict(max_norm=1.)),
-                           type='AmpOptimWrapper')),
+                           type='CPUAmpOptimWrapper')),
 }
 
 

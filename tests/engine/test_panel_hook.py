@@ -18,8 +18,6 @@ def cfg_of(ablation, trees, work_dir, interval, make=model_cfg, **kwargs):  # no
     model = make(*ABLATIONS[ablation])
     model['decode_head'].update(dropout_ratio=0.5)  # draws random numbers as it decodes
     cfg = runner_cfg(trees, work_dir, 3, model=model, **kwargs)
-    if ablation == 'target-statistics':
-        cfg['target_dataloader'] = runner_cfg(trees, work_dir, 3)['target_dataloader']
     cfg['custom_hooks'] = [dict(type='InputCheckHook'), dict(type='PanelHook', interval=interval)]
     cfg['visualizer'] = dict(type='SegLocalVisualizer', vis_backends=[dict(type='LocalVisBackend')])
     return cfg

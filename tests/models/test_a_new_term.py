@@ -1,6 +1,7 @@
 """A term that only this file knows: docs/add_a_method.md's, and one that uses all there is."""
 import re
 from copy import deepcopy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from mmseg.registry import MODELS
 from torch import nn
 
 from structseg_mmseg.errors import InputError
+from structseg_mmseg.models.adaptation import Batch
 from structseg_mmseg.models.terms import Term
 from structseg_mmseg.models.wrappers import AdaptationDistributedDataParallel
 from tests.conftest import ROOT, batch, model_cfg, optim_cfg, process_group
@@ -18,14 +20,15 @@ from tests.engine.test_adaptation_train_loop import trees  # noqa: F401
 from tests.models.test_adv_recon_segmentor import build, domains, iterate
 
 PAGE = (ROOT / 'docs/add_a_method.md').read_text()
-CODE, = re.findall(r'```python\n(from .*?)```', PAGE, re.DOTALL)
-exec(CODE)  # defines MeanColour
+for code in re.findall(r'```python\n((?:from|@MODELS).*?)```', PAGE, re.DOTALL):
+    exec(code)  # defines MeanColour and SelfTraining
 
 
 @MODELS.register_module()
 class Everything(Term):
     """Logits of two heads, what one pass keeps for another, a mixed pass, an average of E."""
 
+    passes = ('target', 'source', 'mixed')
     heads = ('decode_head', 'auxiliary_head')
 
     def __init__(self, **kwargs) -> None:
@@ -33,26 +36,57 @@ class Everything(Term):
         self.scale = nn.Parameter(torch.ones(()))
         self.register_buffer('average', torch.zeros(()))
 
-    def target_loss(self, view):
+    def loss(self, view):
+        if view.name == 'mixed':
+            p = view.logits()
+            return dict(loss_entropy=-(p.softmax(1) * p.log_softmax(1)).mean())
         gap = view.logits('decode_head') - view.logits('auxiliary_head')
-        return dict(loss_gap=self.scale * gap.abs().mean()), gap.detach().mean()
+        if view.name == 'target':
+            view.notes['gap'] = gap.detach().mean()
+            return dict(loss_gap=self.scale * gap.abs().mean())
+        if 'gap' not in view.notes:  # a step of the source alone
+            return {}
+        return dict(loss_like=self.scale * (gap.mean() - view.notes['gap'])**2)
 
-    def source_loss(self, view, kept):
-        assert kept.grad_fn is None
-        gap = view.logits('decode_head') - view.logits('auxiliary_head')
-        return dict(loss_like=self.scale * (gap.mean() - kept)**2)
+    def prepare(self, batches):
+        size = [min(sizes) for sizes in zip(*(b.inputs.shape[2:] for b in batches.values()))]
+        crops = [b.inputs[..., :size[0], :size[1]] for b in batches.values()]
+        batches['mixed'] = Batch(sum(crops) / len(crops), batches['target'].data_samples)
 
-    def mix(self, batches):
-        size = [min(sizes) for sizes in zip(*(b['inputs'].shape[2:] for b in batches.values()))]
-        crops = [b['inputs'][..., :size[0], :size[1]] for b in batches.values()]
-        return dict(inputs=sum(crops) / len(crops))
-
-    def mixed_loss(self, view):
-        return dict(loss_entropy=-(view.logits().softmax(1) * view.logits().log_softmax(1)).mean())
-
-    def after_step(self, segmentor):
-        weight = next(segmentor.backbone.parameters())
+    def after_iter(self):
+        weight = next(self.segmentor.backbone.parameters())
         self.average.lerp_(weight.detach().mean(), 0.1)
+
+
+@MODELS.register_module()
+class TargetOnly(Term):
+    """A network that the target's pass alone trains, and one that nothing trains."""
+
+    passes = ('target', )
+
+    def __init__(self, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.predict = nn.Conv2d(64, 1, 1)
+        self.idle = nn.Conv2d(64, 1, 1)
+
+    def loss(self, view):
+        return dict(loss_target=self.predict(view.features()[-1]).square().mean())
+
+
+@MODELS.register_module()
+class Noise(Term):
+    """Noise on each target image."""
+
+    passes = ('noisy', )
+
+    def prepare(self, batches):
+        target = batches['target']
+        noise = [torch.randn(image.shape, generator=generator) for image, generator in zip(
+            target.inputs, target.generators('noise'))]
+        batches['noisy'] = replace(target, inputs=target.inputs + torch.stack(noise))
+
+    def loss(self, view):
+        return dict(loss=view.logits().square().mean())
 
 
 def cfg_with(term: str) -> dict:
@@ -61,7 +95,9 @@ def cfg_with(term: str) -> dict:
     cfg['terms'][term.lower()] = dict(type=term)
     if term == 'MeanColour':
         cfg['terms'][term.lower()].update(in_channels=64)
-    else:
+    if term == 'SelfTraining':
+        cfg['terms'][term.lower()].update(threshold=0.21)
+    if term == 'Everything':
         cfg['auxiliary_head'] = dict(cfg['decode_head'], loss_decode=dict(
             type='CrossEntropyLoss', loss_weight=0.4))
     return cfg
@@ -74,7 +110,8 @@ def optim_with(term: str, **kwargs) -> dict:
 LOGS = {
     'MeanColour': {'meancolour.loss_source', 'meancolour.loss_target'},
     'Everything': {'everything.loss_gap', 'everything.loss_like', 'everything.loss_entropy',
-                   'aux.loss_ce', 'everything.grad_norm_seg'},
+                   'aux.loss_ce', 'mixed.grad_norm_seg'},
+    'SelfTraining': {'selftraining.loss_ce', 'pseudo.grad_norm_seg'},
 }
 
 
@@ -85,8 +122,8 @@ def test_it_trains_and_resumes(term, trees, tmp_path):  # noqa: F811
         return runner_cfg(trees, tmp_path / name, iterations, model=cfg_with(term),
                           optim_wrapper=optim_with(term))
     straight, _ = train(cfg('straight', 4))
-    assert set(straight['optimizer']) == {
-        'segmentor', 'reconstruction', 'adversary', term.lower()}
+    assert set(straight['optimizer']) == {'segmentor', 'reconstruction', 'adversary'} | (
+        set() if term == 'SelfTraining' else {term.lower()})
     train(cfg('resumed', 2))
     resumed, _ = train(dict(cfg('resumed', 4), resume=True))
     assert_equal_checkpoints(straight, resumed)
@@ -99,14 +136,16 @@ def test_it_trains_and_resumes(term, trees, tmp_path):  # noqa: F811
 
 # A term and the order of updates.
 CASES = dict(MeanColour=('MeanColour', None), Everything=('Everything', None),
-             target_alone=('MeanColour', [dict(passes=('target', ))]))
+             target_alone=('MeanColour', [dict(passes=('target', ))]),
+             TargetOnly=('TargetOnly', None), SelfTraining=('SelfTraining', None),
+             Noise=('Noise', None))
 
 
 def work(rank, folder):
     with process_group(rank, 2, folder):
         for case, (term, steps) in CASES.items():
             model = AdaptationDistributedDataParallel(
-                build(cfg=cfg_with(term), steps=steps).train())
+                build(cfg=dict(cfg_with(term), steps=steps)).train())
             iterate(model, optim_with(term), slice(2 * rank, 2 * rank + 2))
             torch.save(model.module.state_dict(), f'{folder}/{case}.{rank}.pth')
 
@@ -118,15 +157,18 @@ def ranks(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize('case', ['MeanColour', 'target_alone'])
+@pytest.mark.parametrize('case', [case for case in CASES if case != 'Everything'])
 def test_two_ranks_equal_one_that_sees_all(ranks, case):
     first, second = (torch.load(ranks / f'{case}.{rank}.pth') for rank in range(2))
     term, steps = CASES[case]
-    model = build(cfg=cfg_with(term), steps=steps).train()
+    model = build(cfg=dict(cfg_with(term), steps=steps)).train()
     iterate(model, optim_with(term))
+    start = build(cfg=cfg_with(term)).state_dict()
     for key, value in model.named_parameters():
         assert torch.equal(first[key], second[key]), key
         torch.testing.assert_close(first[key], value.detach(), rtol=0, atol=1e-10, msg=key)
+        still = 'idle' in key or (case == 'target_alone' and 'adversary' in key)
+        assert torch.equal(first[key], start[key]) == still, key
 
 
 def test_two_ranks_with_all_there_is_stay_identical(ranks):
@@ -152,7 +194,7 @@ def test_each_head_decodes_once_a_pass(head):
 
 STEPS = [
     dict(name='a', passes=('source', )),
-    dict(name='b', passes=('target', 'source'), parts=('heads', 'everything')),
+    dict(name='b', passes=('source', 'target'), parts=('heads', 'everything')),
     dict(name='c', passes=('target', ), parts=('segmentor', ), times=2),
 ]
 
@@ -188,7 +230,7 @@ def test_steps_update_their_parts_alone():
 def test_steps_share_a_loss_scale_and_clip():
     """Mixed precision's updates are near the plain ones; a part without gradients is left out."""
     moved = {}
-    for precision in (dict(), dict(type='AmpOptimWrapper', loss_scale=64.)):
+    for precision in (dict(), dict(type='CPUAmpOptimWrapper', loss_scale=64.)):
         model = build(cfg=dict(cfg_with('Everything'), steps=STEPS), double=False).train()
         start = deepcopy(model.state_dict())
         wrapper = build_optim_wrapper(model, dict(
@@ -228,7 +270,7 @@ def test_a_step_may_wait_for_a_term():
 
 
 def test_a_step_that_waits_for_no_term_is_named():
-    message = r"steps\.0\.when is 'mind': name one of model.terms \(recon"
+    message = r"steps\.0\.when is 'mind': choose one of model.terms \(recon"
     with pytest.raises(InputError, match=message):
         build(steps=[dict(when='mind')])
 
@@ -236,7 +278,7 @@ def test_a_step_that_waits_for_no_term_is_named():
 def test_a_head_that_is_not_there_is_named():
     cfg = cfg_with('Everything')
     del cfg['auxiliary_head']
-    with pytest.raises(InputError, match='model.terms.everything looks at auxiliary_head'):
+    with pytest.raises(InputError, match='model.terms.everything requires model.auxiliary_head'):
         build(cfg=cfg)
 
 
@@ -245,9 +287,10 @@ def test_parts_that_are_not_there_are_named():
     data = dict(source=batch(torch.Generator(), 36, 52, labelled=True))
     with pytest.raises(InputError, match=r'part heads: choose of .* \(segmentor, recon'):
         model.train_step(data, build_optim_wrapper(model, optim_cfg()))
-    model = build(steps=[dict(parts=('segmentor', ))]).train()
+    model = build(steps=[dict(), dict()]).train()
+    wrapper = build_optim_wrapper(model, optim_cfg(accumulative_counts=2))
     with pytest.raises(InputError, match='accumulative_counts=1'):
-        model.train_step(data, build_optim_wrapper(model, optim_cfg(accumulative_counts=2)))
+        wrapper.initialize_count_status(model, 0, 4)
     with pytest.raises(InputError, match='optim_wrapper.heads.modules has auxiliary_head'):
         build_optim_wrapper(model, optim_cfg(heads=dict(
             modules=['auxiliary_head'], optimizer=dict(type='SGD', lr=1))))

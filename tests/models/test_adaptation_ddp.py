@@ -28,10 +28,10 @@ RUNS = [(2, name) for name in CASES] + [(3, name) for name in ABLATIONS]
 
 
 def build_case(case):
-    reconstruction, adversary = case['parts']
+    terms = dict(zip(('reconstruction', 'adversary', 'statistics'), case['parts']))
     # Batch statistics are each rank's own.
     backbone = dict(model_cfg()['backbone'], norm_eval=True, **case.get('backbone', {}))
-    return build(reconstruction=reconstruction, adversary=adversary, backbone=backbone,
+    return build(**terms, backbone=backbone,
                  nonfinite_loss='skip', channels_last=case.get('quick', False)).train()
 
 

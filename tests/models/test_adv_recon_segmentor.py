@@ -11,6 +11,7 @@ from mmseg.registry import MODELS
 
 from structseg_mmseg.errors import InputError, NonFiniteLossError
 from structseg_mmseg.models.terms import Adversary
+from tests.helpers.passes import run_pass
 from tests.conftest import ABLATIONS, NUM_CLASSES, batch, model_cfg, normed_cfg, optim_cfg
 
 LAMBDA_REC, LAMBDA_ADV = 1e-3, 0.3  # of model_cfg
@@ -222,17 +223,15 @@ def test_statistics_of_the_source_must_be_there_to_be_used():
 
 
 def test_the_pass_for_statistics_leaves_no_graph():
-    """One forward, no loss, no gradient; and only where there is something to gain by it."""
-    model = build(reconstruction=False, adversary=False, double=False).train()
+    """One forward, no loss, no gradient."""
+    cfg = dict(model_cfg(), terms=dict(statistics=dict(type='TargetStatistics')))
+    model = build(cfg=cfg, double=False).train()
     image = torch.randn(2, 3, 28, 44)
     model.decode_head.forward = None  # S has no such layer here
     saved = []
     with torch.autograd.graph.saved_tensors_hooks(saved.append, lambda x: x):
-        assert model.target_loss(image) == ({}, {})
+        assert not run_pass(model, 'target', image).losses
     assert not saved
-    assert model.takes_statistics and model.training
-    assert not build(cfg=dict(model_cfg(), backbone=dict(
-        model_cfg()['backbone'], norm_eval=True))).takes_statistics
 
 
 @pytest.mark.parametrize('mode', Adversary.modes)
@@ -276,13 +275,13 @@ def test_discriminator_may_see_logits_at_the_images_size():
     cfg['terms']['adversary'].update(size='image')
     model = build(cfg=cfg).train()
     image = torch.randn(2, 3, 28, 44).double()
-    losses, kept = model.target_loss(image)
+    one = run_pass(model, 'target', image)
     logits = model.decode_head.forward(model.extract_feat(image))
     expected = F.interpolate(logits, (28, 44), mode='bilinear', align_corners=True).softmax(1)
-    torch.testing.assert_close(kept['adversary'], expected.detach(), rtol=0, atol=1e-10)
+    torch.testing.assert_close(one.notes['adversary']['target'], expected.detach(), rtol=0, atol=1e-10)
     d = networks(model)[1](expected)
     assert d.shape[2:] == (28, 44)
-    torch.testing.assert_close(losses['adversary.loss_target'],
+    torch.testing.assert_close(one.losses['adversary.loss_target'],
                                LAMBDA_ADV * -d.sigmoid().log().mean())
 
 
@@ -296,15 +295,16 @@ def test_discriminator_learns_only_from_its_own_loss():
     model = build()
     data = domains(torch.Generator().manual_seed(0))
     target = model.data_preprocessor(data['target'], True)
-    losses, kept = model.target_loss(target['inputs'])
-    assert not kept['adversary'].requires_grad
-    losses['adversary.loss_target'].backward()
+    one = run_pass(model, 'target', target['inputs'])
+    assert not one.notes['adversary']['target'].requires_grad
+    one.losses['adversary.loss_target'].backward()
     got = grads(model)
     assert all(got[n] is None for n in got if n.startswith('terms'))
     assert all(got[n].abs().sum() > 0 for n in got if n.startswith('decode_head'))
     model.zero_grad()
     source = model.data_preprocessor(data['source'], True)
-    model.loss(**source, kept=kept)['adversary.loss_discriminator'].backward()
+    one = run_pass(model, 'source', **source, notes=one.notes)
+    one.losses['adversary.loss_discriminator'].backward()
     got = grads(model)
     assert all((got[n] is not None) == n.startswith('terms.adversary') for n in got)
 
@@ -316,7 +316,7 @@ def test_encoder_gets_the_mean_over_branches():
     alone.load_state_dict(model.state_dict(), strict=False)
     data = domains(torch.Generator().manual_seed(0))
     source = model.data_preprocessor(data['source'], True)
-    losses = model.loss(**source, kept=dict(reconstruction=None))
+    losses = run_pass(model, 'source', **source).losses
     losses['decode.loss_ce'].backward(retain_graph=True)
     segmentation = grads(model)
     losses['reconstruction.loss_source'].backward()
@@ -428,7 +428,7 @@ def test_works_with_mmsegs_heads(head):
     wrapper = build_optim_wrapper(model, optim_cfg())
     data = domains(torch.Generator().manual_seed(0))
     if head == 'DAHead':  # three maps in training
-        with pytest.raises(InputError, match='DAHead gives several maps'):
+        with pytest.raises(InputError, match='DAHead returns several maps'):
             model.train_step(data, wrapper)
         return
     logs = model.train_step(data, wrapper)
@@ -468,20 +468,20 @@ def test_wrong_stride_of_the_decoder_is_named():
 @pytest.mark.parametrize('ablation', ABLATIONS)
 def test_a_loss_that_is_not_finite_stops_the_run(ablation, value):
     """Before any parameter takes it up, and says which loss of which domain it was."""
-    reconstruction, adversary = ABLATIONS[ablation]
+    reconstruction, adversary, *_ = ABLATIONS[ablation]
     model = build(reconstruction=reconstruction, adversary=adversary)
     wrapper = build_optim_wrapper(model, optim_cfg())
     start = deepcopy(model.state_dict())
     if adversary:
         model.terms['adversary'].loss_weight = value
-        names = ['adversary.loss_target in the pass on the target']
+        names = ['adversary.loss_target of the target pass']
     elif reconstruction:
         model.terms['reconstruction'].loss_weight = value
-        names = [f'reconstruction.loss_{domain} in the pass on the {domain}'
+        names = [f'reconstruction.loss_{domain} of the {domain} pass'
                  for domain in ('target', 'source')]
     else:
         model.decode_head.loss_decode.loss_weight = value
-        names = ['decode.loss_ce in the pass on the source']
+        names = ['decode.loss_ce of the source pass']
     MessageHub.get_current_instance().update_info('iter', 11)
     with pytest.raises(NonFiniteLossError) as error:
         model.train_step(domains(torch.Generator().manual_seed(0)), wrapper)
@@ -517,11 +517,6 @@ def test_statistics_that_are_not_finite_forbid_to_skip():
     with pytest.raises(NonFiniteLossError, match='statistics of batch normalisation'):
         model.train_step(domains(torch.Generator().manual_seed(0)),
                          build_optim_wrapper(model, optim_cfg()))
-
-
-def test_arguments_of_the_version_before_are_named():
-    with pytest.raises(InputError, match='model.loss_adv has moved: set model.terms.adversary '):
-        build(loss_adv=dict(type='AdversarialLoss'))
 
 
 @pytest.mark.parametrize('key,choices', [

@@ -1,30 +1,48 @@
 """The closed forms; the passes of a whole model are in test_adv_recon_segmentor.py."""
+from itertools import permutations
+
 import pytest
 import torch
 from mmengine.model import convert_sync_batchnorm
 from torch import nn
 
-from structseg_mmseg.models.batch_statistics import SourceStatistics, live_norms, target_last
+from structseg_mmseg.models.adaptation.batch_statistics import (SourceStatistics, kept_statistics,
+                                                                live_norms, reference_order)
+
+REFERENCE = ('source', 'target', 'mixed', 'masked')
 
 
 @pytest.mark.parametrize('momentum', [0.01, 0.1, 0.5, None])
-def test_target_first_counts_as_target_last(momentum):
-    """0.53 of what is new is the target's at momentum 0.1, and all batches alike at None."""
-    norm = nn.BatchNorm2d(1, momentum=momentum).double()
-    source, target = (torch.randn(4, 1, 5, 5).double() for _ in range(2))
+@pytest.mark.parametrize('number', [2, 3, 4])
+def test_any_order_leaves_the_statistics_of_the_reference_order(momentum, number):
+    """Over three iterations, in every order, against plain batch normalisation."""
+    reference = REFERENCE[:number]
+    batches = {name: torch.randn(4, 1, 5, 5).double() * (place + 1) + place
+               for place, name in enumerate(reference)}
+    plain = nn.BatchNorm2d(1, momentum=momentum).double()
     for _ in range(3):
-        for domain, batch in (('target', target), ('source', source)):
-            with target_last(domain, nn.Sequential(norm)):
-                norm(batch)
-            assert norm.momentum == momentum
-    for got, s, t, start in ((norm.running_mean, source.mean(), target.mean(), 0.),
-                             (norm.running_var, source.var(), target.var(), 1.)):
-        expected = (s + t) / 2
-        if momentum is not None:
-            m, expected = momentum, start
-            for _ in range(3):
-                expected = (1 - m)**2 * expected + m * (1 - m) * s + m * t
-        torch.testing.assert_close(got, expected.reshape(1), rtol=1e-12, atol=1e-12)
+        for name in reference:
+            plain(batches[name])
+    for order in permutations(reference):
+        norm = nn.BatchNorm2d(1, momentum=momentum).double()
+        for _ in range(3):
+            for name in order:
+                with reference_order(name, reference, order, nn.Sequential(norm)):
+                    norm(batches[name])
+                assert norm.momentum == momentum
+        for name, value in plain.named_buffers():
+            torch.testing.assert_close(getattr(norm, name), value, rtol=1e-12, atol=1e-12)
+
+
+def test_statistics_can_be_kept_more_than_once():
+    norm = nn.BatchNorm2d(1)
+    keep = kept_statistics(norm)
+    for _ in range(2):
+        with pytest.raises(KeyError), keep:
+            norm(torch.randn(4, 1, 5, 5))
+            raise KeyError
+    assert (norm.running_mean, norm.running_var, norm.num_batches_tracked) == (0, 1, 0)
+    assert norm.momentum == 0.1
 
 
 def test_frozen_and_untracked_layers_are_not_live():
@@ -39,7 +57,7 @@ def test_source_statistics_survive_layers_that_are_replaced():
     statistics = SourceStatistics([model], persistent=True)
     model = convert_sync_batchnorm(model)
     assert isinstance(model[2], nn.SyncBatchNorm)
-    with pytest.raises(KeyError), statistics.in_use([model]):
+    with pytest.raises(KeyError), statistics.in_use():
         model[2].running_mean += 7
         raise KeyError
     assert model[2].running_mean.tolist() == [0, 0]

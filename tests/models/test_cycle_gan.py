@@ -204,7 +204,7 @@ def test_what_it_refuses(trees, tmp_path, monkeypatch):  # noqa: F811
 
 def test_mixed_precision_takes_steps():
     model = build()
-    wrapper = build_optim_wrapper(model, dict(optim_cfg(), type='AmpOptimWrapper'))
+    wrapper = build_optim_wrapper(model, dict(optim_cfg(), type='CPUAmpOptimWrapper'))
     generator = torch.Generator().manual_seed(0)
     start = deepcopy(dict(model.named_parameters()))
     for _ in range(3):

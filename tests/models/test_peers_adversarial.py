@@ -170,7 +170,7 @@ def test_a_game_on_features_equals_the_sequential_procedure(mode):
 
 
 STEPS = [
-    dict(name='discriminator', passes=['target', 'source'], parts=['adversary']),
+    dict(name='discriminator', passes=['source', 'target'], parts=['adversary']),
     dict(name='game', passes=['target'], parts=['segmentor'], when='adversary'),
     dict(name='task', passes=['source'], parts=['segmentor'])]
 

@@ -5,6 +5,7 @@ import torch
 from structseg_mmseg.errors import InputError
 from structseg_mmseg.models.terms import Adversary, MinEntropy, Reconstruction
 from tests.conftest import model_cfg
+from tests.helpers.passes import Seen
 
 
 def adversary(mode: str, **kwargs) -> Adversary:
@@ -31,8 +32,10 @@ def test_reconstruction_is_equation_1():
     term = Reconstruction(num_classes=5, loss_weight=1e-5,
                           decoder=model_cfg()['terms']['reconstruction']['decoder'])
     expected = 1e-5 * np.mean([np.abs(a[i] - b[i]).sum() for i in range(3)])
-    got = term.loss(torch.from_numpy(a), torch.from_numpy(b))
-    np.testing.assert_allclose(got, expected, rtol=1e-12)
+    term.decoder.forward = lambda features: torch.from_numpy(a)
+    view = Seen(None, name='source')
+    view.inputs, view.image = torch.from_numpy(b), (torch.from_numpy(b) + 1) * 127.5
+    np.testing.assert_allclose(term.loss(view)['loss_source'], expected, rtol=1e-12)
 
 
 def test_discriminator_maximises_equation_2(logits):
@@ -91,25 +94,6 @@ def entropy_maps(softmax: np.ndarray) -> np.ndarray:
     return -softmax * np.log(np.where(softmax > 0, softmax, 1)) / np.log(softmax.shape[1])
 
 
-class Seen:
-    """A pass that gives what it was given."""
-
-    def __init__(self, logits, features=None):
-        self._logits, self._features = logits, features
-
-    def logits(self, head, size):
-        return self._logits[head, size]
-
-    def features(self):
-        return self._features
-
-    def at_image(self, x):
-        return x.repeat_interleave(2, dim=-1)
-
-    def show(self, name, picture, low, high):
-        assert picture.dim() == 4 and low < high
-
-
 def test_what_d_looks_at():
     rng = np.random.default_rng(0)
     logits = 3 * rng.standard_normal((2, 5, 3, 4))
@@ -122,12 +106,13 @@ def test_what_d_looks_at():
                          ('entropy', entropy_maps(softmax))):
         term = adversary('minimax', of=of, head='auxiliary_head', size='image')
         assert term.heads == ('auxiliary_head', )
-        np.testing.assert_allclose(term._look(view), expected, rtol=1e-12, atol=1e-15)
+        np.testing.assert_allclose(term._input(view), expected, rtol=1e-12, atol=1e-15)
     for size, expected in (('logits', features[1]), ('image', view.at_image(features[1]))):
         term = Adversary(num_classes=5, of='features', size=size,
                          discriminator=dict(type='ASPPDiscriminator', in_channels=7))
-        assert term.heads == () and torch.equal(term._look(view), expected)
-        assert torch.equal(term.target_loss(view)[1], expected)
+        assert term.heads == () and torch.equal(term._input(view), expected)
+        term.loss(view)
+        assert torch.equal(view.notes['target'], expected)
 
 
 def test_min_entropy_is_advents():
@@ -141,9 +126,9 @@ def test_min_entropy_is_advents():
     np.testing.assert_allclose([entropy[0, 0, 0], entropy[1, 1, 1]], [0, 1], atol=1e-12)
     term = MinEntropy(num_classes=5, loss_weight=1e-3, head='auxiliary_head')
     x = torch.from_numpy(logits).requires_grad_()
-    losses, kept = term.target_loss(Seen({('auxiliary_head', 'image'): x}))
+    losses = term.loss(Seen({('auxiliary_head', 'image'): x}))
     np.testing.assert_allclose(losses['loss_target'].detach(), 1e-3 * entropy.mean(), rtol=1e-12)
-    assert kept is None and not list(term.parameters())
+    assert not list(term.parameters())
     losses['loss_target'].backward()
     assert torch.isfinite(x.grad).all()
 
@@ -152,19 +137,22 @@ def test_a_step_may_wait_for_d():
     """Its mean accuracy of the last 100 iterations, 50 before the first, beside the weights."""
     with torch.no_grad():
         term = adversary('minimax', ready_above=60)
-        right = Seen({('decode_head', 'logits'): torch.zeros(1, 5, 2, 2)})
+        notes: dict = {}
+        target, source = (Seen({('decode_head', 'logits'): torch.zeros(1, 5, 2, 2)}, name=name,
+                               notes=notes) for name in ('target', 'source'))
         term.accuracy = lambda source, target: (torch.tensor(100.), torch.tensor(80.))
         for iteration in range(1, 30):
-            kept = term.target_loss(right)[1]
+            term.loss(target)
             assert term.ready == (50 + 40 * (iteration - 1) / 100 > 60)
-            term.source_loss(right, kept)
+            term.loss(source)
         assert term.ready
         again = adversary('minimax', ready_above=60)
         assert not again.ready
         again.load_state_dict(term.state_dict())
         assert again.ready
         for _ in range(100):
-            term.source_loss(right, kept)
+            term.loss(target)
+            term.loss(source)
         torch.testing.assert_close(term.accuracies.mean(), torch.tensor(90.))
     assert adversary('minimax').ready and not list(adversary('minimax').buffers())
 
@@ -187,8 +175,8 @@ def test_the_game_pulls_in_the_right_direction(mode):
     loss.target_game(target).backward()
     assert (target.grad < 0).all()
     target.grad = None
-    loss.discriminator_loss(torch.zeros(1, 1, 2, 2), target).backward()
-    assert (target.grad >= 0).all()
+    loss.discriminator_loss(torch.zeros(1, 1, 2, 2), target + 0.1).backward()
+    assert (target.grad > 0).all()
 
 
 @pytest.mark.parametrize('key', ['mode', 'size', 'of', 'head'])

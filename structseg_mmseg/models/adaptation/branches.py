@@ -12,7 +12,7 @@ class Branches:
     gradient that comes through it, and those that terms name.
 
     Args:
-        number (int): How many branches the model has.
+        number (int): How many branches the model has; 0 changes and measures nothing.
     """
 
     def __init__(self, number: int) -> None:
@@ -27,6 +27,8 @@ class Branches:
             features (list[Tensor]): The encoder's outputs.
             branch (str): Name of the branch.
         """
+        if not self.number:
+            return features
         norms = self._norms.setdefault(branch, [])
 
         def average(gradient: Tensor) -> Tensor:

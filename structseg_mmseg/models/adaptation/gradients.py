@@ -15,7 +15,8 @@ def frozen(module: nn.Module, x: Tensor) -> Tensor:
 
 def frozen_copy(module: nn.Module) -> nn.Module:
     """A copy without gradients, in evaluation mode, that ``init_weights`` leaves alone."""
-    copy = deepcopy(module).requires_grad_(False).eval()
+    copy = deepcopy(module).requires_grad_(False)
+    copy.eval()
     copy.is_init = True  # type: ignore[assignment]  # as mmengine marks what is initialised
     return copy
 

@@ -39,8 +39,8 @@ class Terms(ModuleDict):
 
     @property
     def branches(self) -> int:
-        """How many branches meet at the encoder, the segmentation's included."""
-        return len({'seg', *(term.branch for term in self.values())})
+        """How many branches meet at the encoder, the segmentation's included; 0 without terms."""
+        return 0 if not self else len({'seg', *(term.branch for term in self.values())})
 
     def wanting(self, name: str) -> Dict[str, Term]:
         """The terms that want a pass."""
