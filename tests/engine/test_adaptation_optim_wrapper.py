@@ -167,11 +167,13 @@ def test_momentum_starts_well_where_the_first_step_overflows(schedule):
 def test_a_parameter_may_get_its_first_gradient_later():
     model = MODELS.build(model_cfg())
     wrapper = build_optim_wrapper(model, optim_cfg(fused=True))
-    for weight in (model.backbone.conv1.weight, model.decode_head.conv_seg[0].bias):
-        start = weight.detach().clone()
-        wrapper.backward(weight.sum())
+    first, later = model.backbone.conv1.weight, model.backbone.bn1.weight  # of one group
+    start = later.detach().clone()
+    for loss in (lambda: first.sum(), lambda: first.sum() + later.sum()):
+        assert torch.equal(later, start)
+        wrapper.backward(loss())
         wrapper.update()
-        assert not torch.equal(weight, start)
+    assert not torch.equal(later, start)
 
 
 def test_bfloat16_is_the_precision_and_has_no_scale():
