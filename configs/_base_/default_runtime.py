@@ -5,7 +5,8 @@ randomness = dict(seed=0)  # equal seeds, equal results: --cfg-options randomnes
 env_cfg = dict(
     cudnn_benchmark=True,
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
-    dist_cfg=dict(backend='nccl'))  # without a GPU the tools take gloo
+    # A rank that waits for another longer than this (s) ends. Without a GPU the tools use gloo.
+    dist_cfg=dict(backend='nccl', timeout=1800))
 model_wrapper_cfg = dict(type='AdaptationDistributedDataParallel')
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
@@ -13,7 +14,6 @@ default_hooks = dict(
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(type='AtomicCheckpointHook', by_epoch=False, interval=1000, max_keep_ckpts=2),
     sampler_seed=dict(type='DistSamplerSeedHook'),
-    heartbeat=dict(type='HeartbeatHook', timeout=120),  # s; of several ranks, ends what is lost
     summary=dict(type='SummaryHook'),
     panel=dict(type='PanelHook', interval=1000),
     visualization=dict(type='SegVisualizationHook', interval=1))  # draws with --show-dir only

@@ -1,26 +1,24 @@
-"""Distributed runs: meeting without a GPU, and having the same in hand."""
+"""Distributed runs: joining without a GPU, and a check that all ranks train the same."""
 import os
+import re
 import subprocess
 from argparse import ArgumentParser
-from pathlib import Path
-from typing import Any, Iterable, Iterator, Tuple
-from zlib import crc32
+from hashlib import sha256
+from typing import Any, Dict
 
 import torch
 from mmengine.config import Config
 from mmengine.dist import all_gather_object
 from torch import distributed
 
-import structseg_mmseg
-from structseg_mmseg.engine.stack import stack
 from structseg_mmseg.errors import InputError
 
 
 def join_cpu_group() -> None:
     """Join the processes that torchrun or Slurm started, over gloo, if there is no GPU.
 
-    mmengine's launchers choose a CUDA device whatever the backend; a group that is joined before
-    its runner is built they leave alone. With a GPU, mmengine joins by ``env_cfg.dist_cfg``.
+    mmengine's launchers choose a CUDA device whatever the backend; they leave a group alone that
+    was joined before its runner is built. With a GPU, mmengine joins by ``env_cfg.dist_cfg``.
     """
     parser = ArgumentParser(add_help=False)
     parser.add_argument('--launcher')
@@ -38,41 +36,24 @@ def join_cpu_group() -> None:
     distributed.init_process_group('gloo')
 
 
-def check_ranks(traits: Iterable[Tuple[str, Any]]) -> None:
-    """See to it that all ranks train the same: each of them raises the same, so that none waits.
+def check_ranks(traits: Dict[str, Any]) -> None:
+    """Check that all ranks agree; every rank raises the same error, so none hangs.
 
     Args:
-        traits (Iterable[tuple[str, Any]]): What they must have in common, by name.
+        traits (dict[str, Any]): What they must have in common, by name.
 
     Raises:
-        InputError: If they have not; it names the first that differs.
+        InputError: If they do not; it names the first trait that differs.
     """
-    first, *others = all_gather_object(dict(traits))
+    first, *others = all_gather_object(traits)
     for rank, other in enumerate(others, 1):
-        for key in [*first, *other]:
-            if first.get(key) != other.get(key):
-                raise InputError(f'{key} is {first.get(key)} on rank 0 and {other.get(key)} on '
-                                 f'rank {rank}: start all ranks with the same code, config and '
-                                 'files')
+        for key in first:
+            if first[key] != other.get(key):
+                raise InputError(f'{key} is {first[key]} on rank 0 and {other.get(key)} on rank '
+                                 f'{rank}: start all ranks with the same config and files')
 
 
-def software_and_config(cfg: Config) -> Iterator[Tuple[str, Any]]:
-    """What ranks must have in common before their models are; for :func:`check_ranks`."""
-    yield 'the software', stack()
-    package = Path(structseg_mmseg.__file__).parent
-    code = b''.join(path.read_bytes() for path in sorted(package.rglob('*.py')))
-    yield 'the checksum of structseg_mmseg', crc32(code)
-    yield from _leaves('', cfg.to_dict())
-
-
-def _leaves(name: str, value: Any) -> Iterator[Tuple[str, str]]:
-    """A config's single values, by their full keys, but for places."""
-    if isinstance(value, dict):
-        for key, child in value.items():
-            if key not in ('data_root', 'load_from', 'work_dir'):
-                yield from _leaves(f'{name}.{key}' if name else str(key), child)
-    elif isinstance(value, (list, tuple)):
-        for index, child in enumerate(value):
-            yield from _leaves(f'{name}.{index}', child)
-    else:
-        yield name, repr(value).split(' at 0x')[0]  # of an object, without its address
+def config_hash(cfg: Config) -> str:
+    """A hash of the config's text, without the folders, which may be each machine's own."""
+    text = re.sub(r'\b(data_root|load_from|work_dir) ?= ?\S+', '', cfg.pretty_text)
+    return sha256(text.encode()).hexdigest()[:8]

@@ -1,4 +1,4 @@
-"""Ranks that die, stall, come late or differ: two real processes, as Slurm would start them."""
+"""Ranks that die or differ: two real processes, as Slurm would start them."""
 import multiprocessing
 import os
 import re
@@ -6,14 +6,12 @@ import shutil
 import signal
 import socket
 import sys
-import time
 from copy import deepcopy
 from pathlib import Path
 
 import pytest
 from mmengine.config import Config
 from mmengine.fileio import LocalBackend
-from mmengine.hooks import Hook
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner, find_latest_checkpoint
 from mmseg.registry import DATASETS, MODELS
@@ -29,7 +27,6 @@ from tests.engine.test_adaptation_train_loop import runner_cfg
 # Its server has imported all this and nothing more: each process starts at once, and afresh.
 PROCESSES = multiprocessing.get_context('forkserver')
 PROCESSES.set_forkserver_preload([__name__])
-TIMEOUT = 2  # s
 
 
 def work(rank, folder, port, target, *args):
@@ -74,16 +71,13 @@ def cfg(tmp_path):
     trees = write_gta(tmp_path / 'gta', 3), write_cityscapes(tmp_path / 'cs', 3)
     cfg = runner_cfg(trees, tmp_path / 'work', 100_000, launcher='slurm')
     cfg['model_wrapper_cfg'] = dict(type='AdaptationDistributedDataParallel')
-    cfg['default_hooks'].update(
-        heartbeat=dict(type='HeartbeatHook', timeout=TIMEOUT),
-        checkpoint=dict(type='AtomicCheckpointHook', by_epoch=False, interval=2, max_keep_ckpts=1))
+    cfg['default_hooks'].update(checkpoint=dict(
+        type='AtomicCheckpointHook', by_epoch=False, interval=2, max_keep_ckpts=1))
     return cfg
 
 
-def train(rank, cfg, *hooks):
+def train(rank, cfg):
     runner = Runner.from_cfg(Config(cfg))
-    for hook in hooks:
-        runner.register_hook(hook)
     runner.train()
     return runner
 
@@ -107,7 +101,6 @@ def dies_while_another_saves(rank, cfg, victim):
 
 def test_a_rank_that_dies_while_another_saves(cfg, start, tmp_path):
     """Ends the other one by an error, where no launcher does, behind a checkpoint that loads."""
-    del cfg['default_hooks']['heartbeat']
     survivor, victim = start(dies_while_another_saves, cfg, tmp_path / 'victim')
     survivor.join(100)
     assert survivor.exitcode not in (None, 0) and victim.exitcode == -signal.SIGKILL
@@ -116,58 +109,11 @@ def test_a_rank_that_dies_while_another_saves(cfg, start, tmp_path):
     assert checkpoint['meta']['iter'] == 4
 
 
-@pytest.mark.parametrize('stopped,sentence', [
-    (0, rf"error: rank 0's machine \(127.0.0.1:\d+\) has given no sign of life for {TIMEOUT} s"),
-    (1, f'error: rank 1 on .* has given no sign of life for {TIMEOUT} s')], ids=['0', '1'])
-def test_a_stopped_rank_ends_the_others(cfg, start, tmp_path, stopped, sentence):
-    """Also where it is the one that keeps the store."""
-    ranks = start(train, cfg)
-    while not (tmp_path / 'work/last_checkpoint').exists():
-        time.sleep(0.1)
-        assert all(rank.is_alive() for rank in ranks)
-    os.kill(ranks[stopped].pid, signal.SIGSTOP)
-    ranks[1 - stopped].join(100)
-    assert ranks[1 - stopped].exitcode == 1
-    assert re.search(sentence, (tmp_path / f'stderr{1 - stopped}').read_text())
-    if stopped == 1:
-        log = ''.join(path.read_text() for path in tmp_path.glob('work/*/*.log'))
-        assert 'rank 1 on' in log
-
-
-class Slow(Hook):
-    """Takes longer than the timeout over a checkpoint, and over the end."""
-
-    def before_save_checkpoint(self, runner, checkpoint):  # by rank 0 alone
-        time.sleep(2 * TIMEOUT)
-
-    def after_train(self, runner):
-        time.sleep(2 * TIMEOUT * runner.rank)
-
-
-def comes_late(rank, cfg):
-    train(rank, cfg, Slow())
-    time.sleep(2 * TIMEOUT * rank)  # rank 0 has left, and with it the store
-
-
-def test_a_slow_rank_is_waited_for(cfg, start, tmp_path):
-    """While it saves, when it finishes later than the others, and when it is still busy then."""
-    cfg['train_cfg']['max_iters'] = 3
-    cfg['default_hooks']['checkpoint']['save_last'] = False
-    ranks = start(comes_late, cfg)
-    for rank in ranks:
-        rank.join(100)
-    assert [rank.exitcode for rank in ranks] == [0, 0]
-    assert not any('error' in (tmp_path / f'stderr{rank}').read_text() for rank in range(2))
-
-
 # Each comes on top of those before, and is named first.
 REFUSED = {
-    'names': r'the checksum of the names of target images is \d+ on rank 0 and \d+ on rank 1: ',
-    'number': r'the number of source images is 3 on rank 0 and 2 on rank 1: ',
-    'weights': r'the checksum of the weights is \d+ on rank 0 and \d+ on rank 1: ',
-    'resumed': r'the first iteration is 2 on rank 0 and 8 on rank 1: ',
-    'models': r'model.terms.adversary.discriminator.channels is 4 on rank 0 and 5 on rank 1: ',
-    'software': r'the software is .* on rank 0 and structseg_mmseg 9 on rank 1: ',
+    'number': 'the number of source images is 3 on rank 0 and 2 on rank 1: ',
+    'resumed': 'the first iteration is 2 on rank 0 and 8 on rank 1: ',
+    'config': r'the hash of the config is \w+ on rank 0 and \w+ on rank 1: ',
 }
 
 
@@ -178,7 +124,7 @@ def differ(rank, folder, cfgs):
         if rank == 1:
             change(runner, other, case)
         with pytest.raises(InputError) as error:
-            if case in ('models', 'software'):  # whose weights could not be compared
+            if case == 'config':
                 AdaptationRunner.from_cfg(other)
             else:
                 InputCheckHook().before_train(runner)
@@ -187,24 +133,14 @@ def differ(rank, folder, cfgs):
 
 def change(runner, other, case):
     """Make this rank differ from the other one, once more."""
-    if case in ('names', 'number'):
-        domain = dict(names='target', number='source')[case]
-        seeded = runner.train_loop.dataloaders[domain].dataset
-        image = sorted(Path(seeded.dataset.data_prefix['img_path']).rglob('*.png'))[1]
-        if case == 'names':
-            image.rename(image.with_name(f'a{image.name}'))
-        else:
-            image.unlink()
-        cfg = runner.cfg[dict(names='target_dataloader', number='train_dataloader')[case]]
-        seeded.dataset = DATASETS.build(cfg.dataset)
-    elif case == 'weights':
-        next(runner.model.parameters()).data[0] += 1
+    if case == 'number':
+        seeded = runner.train_loop.dataloaders['source'].dataset
+        sorted(Path(seeded.dataset.data_prefix['img_path']).rglob('*.png'))[1].unlink()
+        seeded.dataset = DATASETS.build(runner.cfg.train_dataloader.dataset)
     elif case == 'resumed':
         runner.train_loop._iter = 7
-    elif case == 'models':
-        other.model.terms.adversary.discriminator.channels = 5
     else:
-        distributed.stack = lambda: 'structseg_mmseg 9'
+        other.model.terms.adversary.discriminator.channels = 5
 
 
 def test_ranks_that_differ_are_refused(cfg, start, tmp_path):

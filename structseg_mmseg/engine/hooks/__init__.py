@@ -1,7 +1,6 @@
 from .atomic_checkpoint_hook import AtomicCheckpointHook
-from .heartbeat_hook import HeartbeatHook
 from .input_check_hook import InputCheckHook
 from .panel_hook import PanelHook
 from .summary_hook import SummaryHook
 
-__all__ = ['AtomicCheckpointHook', 'HeartbeatHook', 'InputCheckHook', 'PanelHook', 'SummaryHook']
+__all__ = ['AtomicCheckpointHook', 'InputCheckHook', 'PanelHook', 'SummaryHook']

@@ -1,13 +1,9 @@
-import os.path as osp
-from typing import Any, Iterator, Tuple
-from zlib import crc32
+from typing import Any
 
-import torch
 from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
 from mmengine.runner import BaseLoop, Runner
 from mmseg.registry import HOOKS
-from torch import nn
 from torch.utils.data import DataLoader
 
 from structseg_mmseg.engine.checkpoint import check_fit
@@ -23,8 +19,7 @@ class InputCheckHook(Hook):
 
     It holds the class counts of all loaders against the head's, looks at a sample of each, asks
     for a target where the model adapts and refuses one that would change nothing, and refuses to
-    resume or test with another model's weights. Of several ranks it wants the same data and
-    weights.
+    resume or test with another model's weights. All ranks must have as many images.
     """
 
     priority = 'VERY_HIGH'
@@ -32,9 +27,12 @@ class InputCheckHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Check the ranks, the training loaders and the validation's."""
         model = unwrapped(runner.model)
-        if get_world_size() > 1:  # first, as all ranks get as far as this
-            check_ranks(_traits(runner, model))
         loaders = training_loaders(runner)
+        if get_world_size() > 1:  # first, as all ranks get as far as this
+            # Without a common work dir one of them may have nothing to resume.
+            check_ranks({'the first iteration': runner.iter + 1, **{
+                f'the number of {domain} images': len(loader.dataset)
+                for domain, loader in loaders.items()}})
         if getattr(model, 'adapts', False) and 'target' not in loaders:
             terms = getattr(model, 'terms', None)
             raise InputError(
@@ -58,24 +56,6 @@ class InputCheckHook(Hook):
         trains = isinstance(runner._train_loop, BaseLoop)  # built by train(), not by test()
         if runner._resume or not trains:
             check_fit(unwrapped(runner.model), checkpoint, runner._load_from)
-
-
-def _traits(runner: Runner, model: nn.Module) -> Iterator[Tuple[str, Any]]:
-    """What ranks must have in common when they start; where files lie may be each one's affair."""
-    yield 'the first iteration', runner.iter + 1  # another without a common work_dir to resume from
-    weights = 0
-    for parameter in model.parameters():
-        content = parameter.detach().cpu().reshape(-1).view(torch.uint8)
-        weights = crc32(content.numpy().data, weights)
-    yield 'the checksum of the weights', weights
-    for domain, loader in training_loaders(runner).items():
-        dataset: Any = getattr(loader.dataset, 'dataset', loader.dataset)
-        yield f'the number of {domain} images', len(dataset)
-        if hasattr(dataset, 'get_data_info'):
-            # Some of a million are enough: they are sorted, so that one too many moves the others.
-            indices = range(0, len(dataset), 1 + len(dataset) // 100_000)
-            names = '/'.join(osp.basename(dataset.get_data_info(i)['img_path']) for i in indices)
-            yield f'the checksum of the names of {domain} images', crc32(names.encode())
 
 
 def _check_loader(runner: Runner, domain: str, loader: DataLoader) -> None:
