@@ -21,6 +21,7 @@ from torch import nn  # noqa: E402
 
 import structseg_mmseg  # noqa: E402,F401
 import tests.helpers.amp  # noqa: E402,F401  registers CPUAmpOptimWrapper
+from structseg_mmseg.engine.checkpoint import load_safely  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 NUM_CLASSES = 5
@@ -34,6 +35,7 @@ ABLATIONS = {
 }
 
 torch.set_flush_denormal(True)
+load_safely()
 
 
 def pytest_collection_modifyitems(items):

@@ -41,7 +41,6 @@ from mmseg.registry import DATASETS, RUNNERS
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset
 
 from structseg_mmseg.datasets import LabelIdsDataset, MapLabelIds
-from structseg_mmseg.engine.allocator import keep_freed_memory
 from structseg_mmseg.engine.stack import stack
 from structseg_mmseg.errors import InputError, one_sentence_errors
 
@@ -59,7 +58,6 @@ def main() -> None:
     parser.add_argument('--work-dir', help="the training's, as tools/train.py takes it")
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={})
     args = parser.parse_args()
-    keep_freed_memory()
     cfg = Config.fromfile(args.config)
     cfg.merge_from_dict(args.cfg_options)
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or f'work_dirs/{args.config.stem}'

@@ -7,12 +7,13 @@ prints mIoU and the table of classes; a ``--work-dir`` gets them as JSON, ``--sh
 import runpy
 from pathlib import Path
 
-import structseg_mmseg  # noqa: F401  before mmseg, which it imports without noise
 import mmseg
 
+from structseg_mmseg.engine.checkpoint import load_safely
 from structseg_mmseg.engine.distributed import join_cpu_group
 from structseg_mmseg.errors import one_sentence_errors
 
 with one_sentence_errors():
+    load_safely()
     join_cpu_group()
     runpy.run_path(str(Path(mmseg.__file__).parent / '.mim/tools/test.py'), run_name='__main__')

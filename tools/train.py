@@ -5,14 +5,13 @@
 import runpy
 from pathlib import Path
 
-import structseg_mmseg  # noqa: F401  before mmseg, which it imports without noise
 import mmseg
 
-from structseg_mmseg.engine.allocator import keep_freed_memory
+from structseg_mmseg.engine.checkpoint import load_safely
 from structseg_mmseg.engine.distributed import join_cpu_group
 from structseg_mmseg.errors import one_sentence_errors
 
 with one_sentence_errors():
-    keep_freed_memory()
+    load_safely()
     join_cpu_group()
     runpy.run_path(str(Path(mmseg.__file__).parent / '.mim/tools/train.py'), run_name='__main__')

@@ -1,4 +1,3 @@
-from . import checkpoint  # noqa: F401  (makes loading safe)
 from .hooks import *  # noqa: F401,F403
 from .optim import *  # noqa: F401,F403
 from .runner import *  # noqa: F401,F403

@@ -1,9 +1,4 @@
-"""Loading checkpoints as data: none of mmengine's ways may run code that a file holds.
-
-mmengine 0.10.7 unpickles without restriction, onedl-mmengine falls back to that for files that a
-restricted load refuses. Here mmengine's loader of local files is replaced by a restricted one, on
-both, and torch is told to restrict the loads that go another way (a URL, ``open-mmlab://``).
-"""
+"""Loading checkpoints as data, so that no file runs code, and comparing them with a model."""
 import logging
 import os
 import pickle
@@ -39,11 +34,20 @@ SAFE_TYPES = [
         np.bool_, np.int32, np.int64, np.uint8, np.float32, np.float64))
 ]
 
-if 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD' not in os.environ:  # torch takes only one of the two
-    os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] = '1'
+
+def load_safely() -> None:
+    """Let no checkpoint that this process loads run code: for tools and runners to call.
+
+    mmengine 0.10.7 unpickles without restriction, onedl-mmengine falls back to that for files that
+    a restricted load refuses. This replaces mmengine's loader of local files by
+    :func:`load_from_local` and makes torch restrict the loads that go another way (a URL,
+    ``open-mmlab://``), unless the environment has ``TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD``.
+    """
+    if 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD' not in os.environ:  # torch takes only one of the two
+        os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] = '1'
+    CheckpointLoader.register_scheme(prefixes='', loader=load_from_local, force=True)
 
 
-@CheckpointLoader.register_scheme(prefixes='', force=True)
 def load_from_local(filename: str, map_location: Any = None) -> dict:
     """Load a checkpoint file as data.
 
@@ -78,7 +82,6 @@ def load_from_local(filename: str, map_location: Any = None) -> dict:
     if not isinstance(checkpoint, dict):
         raise InputError(f'{filename} holds a {type(checkpoint).__name__}, no state dict: '
                          'give a checkpoint of mmengine')
-    _rename(checkpoint, filename)
     return checkpoint
 
 
@@ -120,39 +123,11 @@ def _iteration(path: Path) -> int:
     return int(name[1]) if name else -1
 
 
-# Names of version 0.1, before terms were composed: of parameters, of optimizers.
-OLD_KEYS = {'reconstructor.': 'terms.reconstruction.decoder.',
-            'discriminator.': 'terms.adversary.discriminator.'}
-OLD_PARTS = dict(reconstructor='reconstruction', discriminator='adversary')
-
-
-def _rename(checkpoint: dict, filename: str) -> None:
-    """Bring the names of a checkpoint from before up to date, in place."""
-    renamed = 0
-    for state in (checkpoint, checkpoint.get('state_dict') or {},
-                  checkpoint.get('ema_state_dict') or {}):
-        for key in list(state):
-            bare = key.removeprefix('module.')
-            for old, new in OLD_KEYS.items():
-                if bare.startswith(old):
-                    prefix = key.removesuffix(bare)
-                    state[prefix + new + bare.removeprefix(old)] = state.pop(key)
-                    renamed += 1
-    if not renamed:
-        return
-    for name in ('optimizer', 'param_schedulers'):
-        if isinstance(checkpoint.get(name), dict):
-            checkpoint[name] = {OLD_PARTS.get(key, key): value
-                                for key, value in checkpoint[name].items()}
-    print_log(f'{filename} is of an earlier version: {renamed} of its keys are renamed '
-              f'({", ".join(f"{old}* to {new}*" for old, new in OLD_KEYS.items())})', 'current')
-
-
 def check_fit(model: nn.Module, checkpoint: dict, name: Optional[str] = None) -> None:
-    """See to it that a checkpoint is one of this model: no key silently missing or left over.
+    """Check that a checkpoint is one of this model: no key silently missing or left over.
 
-    A checkpoint may do without what only training uses, as long as all of it is absent, and a model
-    may do without what a full checkpoint has of it.
+    Parts that only training uses (a term, the source's statistics) may be absent from either, as a
+    whole.
 
     Args:
         model (nn.Module): The model to be loaded.
@@ -165,7 +140,6 @@ def check_fit(model: nn.Module, checkpoint: dict, name: Optional[str] = None) ->
     theirs = checkpoint.get('state_dict', checkpoint)
     theirs = {key.removeprefix('module.'): value for key, value in theirs.items()}
     ours = model.state_dict()
-    # A term comes or goes as a whole, and so do all others of training_only.
     prefixes = {'.'.join(key.split('.')[:2 if key.startswith('terms.') else 1]) + '.'
                 for key in (*ours, *theirs) if key.startswith(AdaptationSegmentor.training_only)}
     for prefix in prefixes:

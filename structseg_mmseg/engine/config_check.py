@@ -155,7 +155,7 @@ def _parts(cfg: Any, name: str) -> Iterator[Tuple[str, dict]]:
 def _check_part(name: str, part: dict, cls: type) -> None:
     hints, keys = _signature(cls)
     for key, value in part.items():
-        if key in TAKEN or key in getattr(cls, 'moved', ()):
+        if key in TAKEN:
             continue
         if key not in keys:
             near = get_close_matches(key, keys, 1)

@@ -6,14 +6,15 @@ import sys
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.logging import HistoryBuffer
 from mmengine.runner.checkpoint import CheckpointLoader, load_checkpoint
 from mmseg.registry import MODELS
 
-from structseg_mmseg.engine.checkpoint import SAFE_TYPES, check_fit
+from structseg_mmseg.engine.checkpoint import check_fit
 from structseg_mmseg.errors import InputError
 from tests.conftest import ROOT, model_cfg, write_cityscapes, write_gta
-from tests.engine.test_adaptation_train_loop import runner_cfg, train
+from tests.engine.test_adaptation_train_loop import runner_cfg
 
 
 class Exploit:
@@ -124,15 +125,50 @@ def test_another_models_checkpoint_is_refused(change, message):
         check_fit(model, dict(state_dict=state), 'x.pth')
 
 
-def test_explicit_consent_is_respected(tmp_path):
-    """A user who asked torch for unrestricted loads keeps them, outside mmengine's loader."""
-    code = ('import os, structseg_mmseg; '
-            'print(os.environ.get("TORCH_FORCE_WEIGHTS_ONLY_LOAD"))')
-    environment = dict(os.environ, TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD='1')
-    environment.pop('TORCH_FORCE_WEIGHTS_ONLY_LOAD', None)
-    out = subprocess.run([sys.executable, '-W', 'ignore', '-c', code], env=environment,
-                         capture_output=True, text=True, check=True).stdout
-    assert out.splitlines()[-1] == 'None'
+# As a user's is: conftest has made this process safe.
+ENVIRONMENT = {key: value for key, value in os.environ.items() if 'WEIGHTS_ONLY' not in key}
+
+
+@pytest.mark.parametrize('call,forced,theirs', [
+    ('pass', 'None', 'True'), ('load_safely()', '1', 'False'),
+    # A user who asked torch for unrestricted loads keeps them, outside mmengine's loader.
+    ('os.environ["TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"] = "1"; load_safely()', 'None', 'False'),
+], ids=['import', 'tool', 'consent'])
+def test_an_import_changes_nothing_for_others(call, forced, theirs):
+    """Neither torch's default nor mmengine's loader, which tools replace."""
+    done = subprocess.run(
+        [sys.executable, '-W', 'ignore', '-c',
+         'import os; from mmengine.runner.checkpoint import CheckpointLoader; '
+         'before = dict(CheckpointLoader._schemes); import structseg_mmseg; '
+         f'from structseg_mmseg.engine.checkpoint import load_safely; {call}; '
+         'print(os.environ.get("TORCH_FORCE_WEIGHTS_ONLY_LOAD"), '
+         'before == CheckpointLoader._schemes)'],
+        env=ENVIRONMENT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == f'{forced} {theirs}'
+
+
+@pytest.mark.parametrize('name', ['AdaptationRunner', 'train', 'test'])
+def test_tools_and_runner_load_safely(name, tmp_path):
+    """A foreign checkpoint through any of them runs no code."""
+    path, mark, config = (tmp_path / name for name in ('evil.pth', 'mark', 'config.py'))
+    torch.save(dict(state_dict={}, meta=Exploit(mark)), path)
+    cfg = runner_cfg((write_gta(tmp_path / 'gta', 2), write_cityscapes(tmp_path / 'cs', 2)),
+                     tmp_path / 'work', 1, load_from=str(path),
+                     custom_imports=dict(imports=['structseg_mmseg']))
+    cfg.update(test_cfg=dict(type='TestLoop'), test_evaluator=dict(type='IoUMetric'),
+               test_dataloader=dict(cfg['train_dataloader'], sampler=dict(type='DefaultSampler')))
+    if name == 'AdaptationRunner':
+        cfg['runner_type'] = name
+        command = ['-c', 'import sys; from mmengine.config import Config; '
+                   'from mmseg.registry import RUNNERS; '
+                   'RUNNERS.build(Config.fromfile(sys.argv[1])).train()', config]
+    else:
+        command = [ROOT / f'tools/{name}.py', config, *([path] if name == 'test' else [])]
+    Config(cfg).dump(config)
+    done = subprocess.run([sys.executable, '-W', 'ignore', *map(str, command)],
+                          capture_output=True, text=True, env=dict(ENVIRONMENT, PYTHONPATH=str(ROOT)))
+    assert done.returncode and 'evil.pth is not a checkpoint that can be loaded' in done.stderr
+    assert not mark.exists()
 
 
 class Getattr:
@@ -144,46 +180,3 @@ def test_getattr_reaches_nothing_else(tmp_path):
     torch.save(dict(x=Getattr()), tmp_path / 'x.pth')
     with pytest.raises(InputError, match='getattr of'):
         CheckpointLoader.load_checkpoint(str(tmp_path / 'x.pth'))
-
-
-def tiny_cfg() -> dict:
-    """The model that tests/data/before_terms.pth was trained with, two iterations."""
-    cfg = model_cfg()
-    cfg['backbone'].update(base_channels=1, stem_channels=1)
-    cfg['decode_head'].update(in_channels=8)
-    cfg['terms']['reconstruction']['decoder'].update(in_channels=8, channels=8)
-    return cfg
-
-
-def test_a_checkpoint_from_before_the_terms_loads_and_resumes(tmp_path, monkeypatch):
-    """Written by version 0.1, whose model had a reconstructor and a discriminator."""
-    path = str(ROOT / 'tests/data/before_terms.pth')
-    with torch.serialization.safe_globals(SAFE_TYPES):
-        raw = torch.load(path)
-    said = []
-    monkeypatch.setattr('structseg_mmseg.engine.checkpoint.print_log',
-                        lambda text, logger: said.append(text))
-    checkpoint = CheckpointLoader.load_checkpoint(path)
-    number = sum(key.startswith(('reconstructor.', 'discriminator.')) for key in raw['state_dict'])
-    assert number and len(said) == 1
-    assert f'earlier version: {number} of its keys are renamed' in said[0]
-    model = MODELS.build(tiny_cfg())
-    check_fit(model, checkpoint, path)
-    model.load_state_dict(checkpoint['state_dict'])
-    assert torch.equal(model.terms['adversary'].discriminator.classify.bias,
-                       raw['state_dict']['discriminator.classify.bias'])
-    assert torch.equal(model.terms['reconstruction'].decoder.layers[0].conv.bias,
-                       raw['state_dict']['reconstructor.layers.0.conv.bias'])
-    averaged = dict(ema_state_dict={'module.discriminator.classify.bias': torch.ones(1)},
-                    state_dict={})
-    torch.save(averaged, tmp_path / 'averaged.pth')
-    assert list(CheckpointLoader.load_checkpoint(str(tmp_path / 'averaged.pth'))[
-        'ema_state_dict']) == ['module.terms.adversary.discriminator.classify.bias']
-
-    trees = write_gta(tmp_path / 'gta', 5), write_cityscapes(tmp_path / 'cs', 3)
-    cfg = runner_cfg(trees, tmp_path / 'work', 3, model=tiny_cfg(), load_from=path, resume=True)
-    resumed, _ = train(cfg)
-    assert resumed['meta']['iter'] == 3
-    for part in ('reconstruction', 'adversary'):
-        assert {int(state['step']) for state in resumed['optimizer'][part]['state'].values()} == {3}
-        assert resumed['param_schedulers'][part][0]['last_step'] == 3

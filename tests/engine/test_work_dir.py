@@ -143,6 +143,15 @@ def test_a_damaged_checkpoint_is_passed_over(trees, tmp_path):  # noqa: F811
         record(options)
 
 
+def test_nothing_to_resume(trees, tmp_path):  # noqa: F811
+    """``load_from`` initialises then: a job script may always pass ``--resume``."""
+    train(cfg(trees, tmp_path / 'first', 4))
+    options = cfg(trees, tmp_path / 'second', 2, load_from=str(tmp_path / 'first/iter_4.pth'))
+    initialised, _ = train(options)
+    resumed, _ = train(dict(options, work_dir=str(tmp_path / 'third'), resume=True))
+    assert_equal_checkpoints(resumed, initialised)
+
+
 def test_another_config_is_told(trees, tmp_path):  # noqa: F811
     """By its keys, and from the text in the checkpoint, which is never run."""
     train(cfg(trees, tmp_path, 1))

@@ -14,7 +14,7 @@ from mmengine.runner import BaseLoop, Runner, find_latest_checkpoint
 from mmseg.registry import RUNNERS
 from torch import nn
 
-from structseg_mmseg.engine.checkpoint import last_sound_checkpoint
+from structseg_mmseg.engine.checkpoint import last_sound_checkpoint, load_safely
 from structseg_mmseg.engine.config_check import check_config
 from structseg_mmseg.engine.distributed import check_ranks, config_hash
 from structseg_mmseg.errors import DISK_FULL, InputError
@@ -39,6 +39,10 @@ class AdaptationRunner(Runner):
     """
 
     _load_from: Optional[str]
+
+    def __init__(self, *args, **kwargs) -> None:
+        load_safely()
+        super().__init__(*args, **kwargs)
 
     @classmethod
     def from_cfg(cls, cfg: Config) -> 'AdaptationRunner':
@@ -87,11 +91,15 @@ class AdaptationRunner(Runner):
                     f'room and go on from {checkpoint} with --resume') from error
 
     def load_or_resume(self) -> None:
-        """As ``Runner``'s, but of two places to resume from the work dir comes first."""
+        """As ``Runner``'s, but only the work dir is resumed; ``load_from`` initialises."""
         if self._resume and isinstance(self._train_loop, BaseLoop):  # built by train(), not test()
             found = [last_sound_checkpoint(self.work_dir) if is_main_process() else None]
             broadcast_object_list(found)
             self._load_from = found[0] or self._load_from
+            if found[0] is None and self._load_from is not None:
+                self._resume = False
+                self.logger.info(f'{self.work_dir} has no checkpoint to resume from: the run starts '
+                                 f'from {self._load_from}')
         super().load_or_resume()
 
     def load_checkpoint(self, filename: str, *args, **kwargs) -> dict:
