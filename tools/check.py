@@ -41,7 +41,7 @@ from mmseg.registry import DATASETS, RUNNERS
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset
 
 from structseg_mmseg.datasets import LabelIdsDataset, MapLabelIds
-from structseg_mmseg.engine.stack import stack
+from structseg_mmseg.engine.hooks.summary_hook import stack
 from structseg_mmseg.errors import InputError, one_sentence_errors
 
 DOMAINS = dict(source='train_dataloader', target='target_dataloader',

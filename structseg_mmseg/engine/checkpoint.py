@@ -100,7 +100,10 @@ def last_sound_checkpoint(work_dir: str) -> Optional[str]:
     pointer = Path(work_dir, 'last_checkpoint')
     if not pointer.exists():
         return None
-    last = Path(pointer.read_text().strip())
+    saved = Path(work_dir).glob('iter_*.pth')
+    # A run may have been killed while mmengine wrote the name.
+    last = Path(pointer.read_text().strip() or max(
+        saved, key=lambda path: path.stat().st_mtime, default=pointer))
     earlier = [path for path in last.parent.glob('iter_*.pth')
                if 0 <= _iteration(path) < _iteration(last)]
     damaged = []

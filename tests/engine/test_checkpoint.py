@@ -166,7 +166,8 @@ def test_tools_and_runner_load_safely(name, tmp_path):
         command = [ROOT / f'tools/{name}.py', config, *([path] if name == 'test' else [])]
     Config(cfg).dump(config)
     done = subprocess.run([sys.executable, '-W', 'ignore', *map(str, command)],
-                          capture_output=True, text=True, env=dict(ENVIRONMENT, PYTHONPATH=str(ROOT)))
+                          capture_output=True, text=True,
+                          env=dict(ENVIRONMENT, PYTHONPATH=str(ROOT)))
     assert done.returncode and 'evil.pth is not a checkpoint that can be loaded' in done.stderr
     assert not mark.exists()
 

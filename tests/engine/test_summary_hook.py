@@ -2,6 +2,7 @@ import pytest
 from mmengine.config import Config
 from mmengine.runner import Runner
 from mmseg.registry import RUNNERS
+from torch.utils.data import ConcatDataset, Dataset
 
 from structseg_mmseg.engine.hooks.summary_hook import summary
 from structseg_mmseg.engine.runner.adaptation_runner import FOR_THE_FILE
@@ -49,6 +50,32 @@ def test_the_summary(cfg, tmp_path):
     assert optimizers == ['optimizer of segmentor: SGD, rate 0.01, 0.1',
                           'optimizer of reconstruction: Adam, rate 0.002',
                           'optimizer of adversary: Adam, rate 0.001']
+
+
+class Wrapper(Dataset):
+    """A data set of a data set, without a ``data_root`` of its own."""
+
+    metainfo: dict = {}
+
+    def __init__(self, dataset):
+        self.dataset = dataset
+
+    def __len__(self):
+        return 7
+
+
+def test_wrapped_data_sets_and_an_unused_target(cfg):
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    seeded = runner.train_loop.dataloaders['source'].dataset
+    seeded.dataset = Wrapper(ConcatDataset([seeded.dataset]))
+    root = runner.cfg.train_dataloader.dataset.data_root
+    assert f'source: 7 images in {root}, 2 at a time' in summary(runner)
+    seeded.dataset = Wrapper(None)
+    del runner.train_loop.dataloaders['target']
+    lines = summary(runner)
+    assert 'source: 7 images, 2 at a time' in lines
+    assert 'target: target_dataloader is not used, as no term requires it' in lines
 
 
 def test_other_records_pass(cfg, capfd):

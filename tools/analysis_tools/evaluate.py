@@ -21,7 +21,7 @@ from mmengine.runner import Runner, TestLoop
 from mmengine.runner.checkpoint import CheckpointLoader
 
 from structseg_mmseg.engine.checkpoint import check_fit
-from structseg_mmseg.engine.statistics import build_statistics_dataloader, estimate_statistics
+from structseg_mmseg.engine.adabn import build_statistics_dataloader, estimate_statistics
 from structseg_mmseg.errors import one_sentence_errors
 
 

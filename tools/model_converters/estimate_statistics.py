@@ -18,7 +18,7 @@ import structseg_mmseg  # noqa: F401  before mmseg, which it imports without noi
 from mmseg.registry import MODELS
 
 from structseg_mmseg.engine.checkpoint import check_fit
-from structseg_mmseg.engine.statistics import build_statistics_dataloader, estimate_statistics
+from structseg_mmseg.engine.adabn import build_statistics_dataloader, estimate_statistics
 from structseg_mmseg.errors import one_sentence_errors
 
 

@@ -1,8 +1,9 @@
 import os
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, List, Union
+from typing import Any, Iterator, List, Union
 
-from mmengine.dist import all_reduce_params, is_main_process
+from mmengine.dist import all_reduce_params
 from mmengine.fileio import LocalBackend, get_file_backend, register_backend
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
@@ -19,7 +20,7 @@ class AtomicBackend(LocalBackend):
         Raises:
             OSError: If they cannot be written, such as on a full disk; it names the file.
         """
-        # One name for all: what a killed run has left the next file overwrites, whatever its name.
+        # One name for all: whatever a killed run has left, the next file overwrites.
         part = Path(filepath).with_name('checkpoint.part')
         try:
             super().put(obj, part)
@@ -33,12 +34,10 @@ class AtomicBackend(LocalBackend):
 
 @HOOKS.register_module()
 class AtomicCheckpointHook(CheckpointHook):
-    """``CheckpointHook`` that a run may be killed in at any moment: ``--resume`` always works.
+    """``CheckpointHook`` with atomic writes: a run killed at any time can be resumed.
 
-    A checkpoint, the best one (``save_best``) and the file ``last_checkpoint`` appear under their
-    names when they are complete, and what they replace goes when they are there, not before.
-    Arguments are ``CheckpointHook``'s. Storage other than a local disk is left to its own
-    guarantees.
+    A checkpoint is removed only once the one that replaces it is complete. Ranks average the
+    running statistics of BatchNorm before they save. Arguments are ``CheckpointHook``'s.
     """
 
     file_backend: Any
@@ -52,39 +51,22 @@ class AtomicCheckpointHook(CheckpointHook):
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
         all_reduce_params(runner.model.buffers(), op='mean')
-        if not isinstance(self.file_backend, AtomicBackend):
-            return super()._save_checkpoint_with_step(runner, step, meta)
-        name = self.filename_tmpl.format(step)
-        self.last_ckpt = self.file_backend.join_path(self.out_dir, name)
-        runner.message_hub.update_info('last_ckpt', self.last_ckpt)
-        outdated = []
-        if self.max_keep_ckpts > 0 and step not in self.keep_ckpt_ids:
-            # The checkpoint lists one more than is kept: should this run die before it removes that
-            # one, mmengine does when the next begins.
-            steps = [*self.keep_ckpt_ids, step]
-            runner.message_hub.update_info('keep_ckpt_ids', steps)
-            outdated = steps[:-self.max_keep_ckpts]
-            self.keep_ckpt_ids.append(step)
-        runner.save_checkpoint(
-            self.out_dir,
-            name,
-            save_optimizer=self.save_optimizer,
-            save_param_scheduler=self.save_param_scheduler,
-            meta=meta,
-            by_epoch=self.by_epoch,
-            backend_args=self.backend_args,
-            **self.args)
-        if is_main_process():
-            self.file_backend.put(self.last_ckpt.encode(), Path(runner.work_dir, 'last_checkpoint'))
-            for step in outdated:
-                Path(self.out_dir, self.filename_tmpl.format(step)).unlink(missing_ok=True)
+        with self._removing_afterwards():
+            super()._save_checkpoint_with_step(runner, step, meta)
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
-        if not self.save_best:
-            return
-        previous: List[str] = []
-        self.file_backend.remove = previous.append  # mmengine removes it before it saves
-        super()._save_best_checkpoint(runner, metrics)
-        del self.file_backend.remove
-        for path in previous:
-            self.file_backend.remove(path)
+        with self._removing_afterwards():
+            super()._save_best_checkpoint(runner, metrics)
+
+    @contextmanager
+    def _removing_afterwards(self) -> Iterator[None]:
+        """Postpone what mmengine removes before it saves."""
+        outdated: List[str] = []
+        remove = self.file_backend.remove
+        self.file_backend.remove = outdated.append
+        try:
+            yield
+        finally:
+            self.file_backend.remove = remove
+        for path in outdated:
+            remove(path)

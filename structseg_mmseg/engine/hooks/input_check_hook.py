@@ -17,39 +17,36 @@ from structseg_mmseg.models.wrappers import unwrapped
 class InputCheckHook(Hook):
     """Stops a run before its first iteration if data, model and checkpoint do not fit.
 
-    It holds the class counts of all loaders against the head's, looks at a sample of each, asks
-    for a target where the model adapts and refuses one that would change nothing, and refuses to
-    resume or test with another model's weights. All ranks must have as many images.
+    It compares the class counts of all loaders with the head's, loads a sample of each, requires
+    target images where the model uses them, and refuses to resume or test with another model's
+    weights. All ranks must have as many images and start at the same iteration.
     """
 
     priority = 'VERY_HIGH'
 
     def before_train(self, runner: Runner) -> None:
-        """Check the ranks, the training loaders and the validation's."""
-        model = unwrapped(runner.model)
+        """Check the ranks and the loaders of training and validation."""
         loaders = training_loaders(runner)
         if get_world_size() > 1:  # first, as all ranks get as far as this
             # Without a common work dir one of them may have nothing to resume.
             check_ranks({'the first iteration': runner.iter + 1, **{
                 f'the number of {domain} images': len(loader.dataset)
                 for domain, loader in loaders.items()}})
+        model = unwrapped(runner.model)
         if getattr(model, 'adapts', False) and 'target' not in loaders:
-            terms = getattr(model, 'terms', None)
+            terms = ', '.join(getattr(model, 'terms', ()))
             raise InputError(
-                f'model.terms ({", ".join(terms)}) need target images: set target_dataloader, or '
-                'each of them to None' if terms else
+                f'model.terms ({terms}) need target images: set target_dataloader, or each of '
+                'them to None' if terms else
                 f'a {type(model).__name__} needs target images: set target_dataloader')
-        if 'target' in loaders and not (model.adapts or model.takes_statistics):
-            raise InputError('target images would pass for nothing, as no layer that inference '
-                             'runs normalises by the batch: set target_dataloader=None')
         for domain, loader in loaders.items():
-            _check_loader(runner, domain, loader)
+            _check_loader(model, domain, loader)
         if runner.val_loop is not None:
-            _check_loader(runner, 'validation', runner.val_dataloader)
+            _check_loader(model, 'validation', runner.val_dataloader)
 
     def before_test(self, runner: Runner) -> None:
         """Check the test loader."""
-        _check_loader(runner, 'test', runner.test_dataloader)
+        _check_loader(unwrapped(runner.model), 'test', runner.test_dataloader)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Compare keys and shapes, unless the weights only initialise a training."""
@@ -58,9 +55,9 @@ class InputCheckHook(Hook):
             check_fit(unwrapped(runner.model), checkpoint, runner._load_from)
 
 
-def _check_loader(runner: Runner, domain: str, loader: DataLoader) -> None:
-    classes: Any = getattr(loader.dataset, 'metainfo', {}).get('classes')
-    num_classes = getattr(unwrapped(runner.model), 'num_classes', None)  # a translator has none
+def _check_loader(model: Any, domain: str, loader: DataLoader) -> None:
+    classes = getattr(loader.dataset, 'metainfo', {}).get('classes')
+    num_classes = getattr(model, 'num_classes', None)  # a translator has none
     if None not in (classes, num_classes) and len(classes) != num_classes:
         raise InputError(f'the {domain} data has {len(classes)} classes where decode_head has '
                          f'{num_classes}: set model.decode_head.num_classes, or metainfo.classes '

@@ -1,5 +1,8 @@
-from typing import Any, List
+from typing import Any, Iterator, List
 
+import mmcv
+import mmengine
+import mmseg
 import torch
 from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
@@ -8,13 +11,13 @@ from mmseg.registry import HOOKS
 from torch import nn
 
 from structseg_mmseg.engine.runner.adaptation_train_loop import training_loaders
-from structseg_mmseg.engine.stack import stack
 from structseg_mmseg.models.wrappers import unwrapped
+from structseg_mmseg.version import __version__
 
 
 @HOOKS.register_module()
 class SummaryHook(Hook):
-    """Says in some lines, before a training starts, what is going to happen."""
+    """Logs in a dozen lines, before training starts, what is going to happen."""
 
     priority = 'LOW'  # after the checks
 
@@ -30,11 +33,13 @@ def summary(runner: Runner) -> List[str]:
     name = torch.cuda.get_device_name(device) if device.type == 'cuda' else (
         f'CPU, {torch.get_num_threads()} thread(s)')
     lines = [f'{stack()}; {name}, {get_world_size()} rank(s)']
-    for domain, loader in training_loaders(runner).items():
-        dataset: Any = getattr(loader.dataset, 'dataset', loader.dataset)
-        roots = dict.fromkeys(part.data_root for part in getattr(dataset, 'datasets', [dataset]))
-        lines.append(f'{domain}: {len(dataset)} images in {", ".join(roots)}, {loader.batch_size} '
-                     'at a time')
+    loaders = training_loaders(runner)
+    for domain, loader in loaders.items():
+        folders = ', '.join(dict.fromkeys(_roots(loader.dataset)))
+        lines.append(f'{domain}: {len(loader.dataset)} images{folders and " in " + folders}, '
+                     f'{loader.batch_size} at a time')
+    if runner.cfg.get('target_dataloader') is not None and 'target' not in loaders:
+        lines.append('target: target_dataloader is not used, as no term requires it')
     classes = getattr(runner.train_dataloader.dataset, 'metainfo', {}).get('classes', ())
     lines.append(f'{len(classes)} classes: {", ".join(classes)}')
     lines.append(', '.join(f'{key} {type(part).__name__} ({_size(part)})'
@@ -52,6 +57,21 @@ def summary(runner: Runner) -> List[str]:
                      f'{", ".join(f"{rate:g}" for rate in rates)}')
     lines.append(f'iterations {runner.iter} to {runner.max_iters}; results in {runner.work_dir}')
     return lines
+
+
+def stack() -> str:
+    """The versions of this package and of what it stands on."""
+    return (f'structseg_mmseg {__version__}, torch {torch.__version__}, mmcv {mmcv.__version__}, '
+            f'mmengine {mmengine.__version__}, mmsegmentation {mmseg.__version__}')
+
+
+def _roots(dataset: Any) -> Iterator[str]:
+    """The folders of a data set and of those that it wraps."""
+    if getattr(dataset, 'data_root', None):
+        yield dataset.data_root
+    for part in getattr(dataset, 'datasets', [getattr(dataset, 'dataset', None)]):
+        if part is not None:
+            yield from _roots(part)
 
 
 def _count(module: nn.Module) -> int:

@@ -10,7 +10,7 @@ from typing import IO, Iterator, List, Optional, Tuple
 from mmengine.config import Config
 from mmengine.dist import broadcast_object_list, get_world_size, is_main_process
 from mmengine.logging import MMLogger
-from mmengine.runner import BaseLoop, Runner, find_latest_checkpoint
+from mmengine.runner import BaseLoop, Runner
 from mmseg.registry import RUNNERS
 from torch import nn
 
@@ -83,7 +83,7 @@ class AdaptationRunner(Runner):
             except OSError as error:
                 if error.errno not in DISK_FULL:
                     raise
-                checkpoint = find_latest_checkpoint(self.work_dir)
+                checkpoint = last_sound_checkpoint(self.work_dir)
                 if checkpoint is None:
                     raise
                 raise InputError(
@@ -98,8 +98,8 @@ class AdaptationRunner(Runner):
             self._load_from = found[0] or self._load_from
             if found[0] is None and self._load_from is not None:
                 self._resume = False
-                self.logger.info(f'{self.work_dir} has no checkpoint to resume from: the run starts '
-                                 f'from {self._load_from}')
+                self.logger.info(f'{self.work_dir} has no checkpoint to resume: the run starts from '
+                                 f'{self._load_from}')
         super().load_or_resume()
 
     def load_checkpoint(self, filename: str, *args, **kwargs) -> dict:

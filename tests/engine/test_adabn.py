@@ -7,7 +7,7 @@ from mmengine.config import ConfigDict
 from mmseg.registry import MODELS
 from torch import nn
 
-from structseg_mmseg.engine.statistics import estimate_statistics
+from structseg_mmseg.engine.adabn import estimate_statistics
 from structseg_mmseg.errors import InputError
 from tests.conftest import NUM_CLASSES, batch, model_cfg
 
