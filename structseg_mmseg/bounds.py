@@ -1,4 +1,4 @@
-"""What numbers an argument may be, for annotations; ``engine/config_check.py`` reads them."""
+"""Bounds of numeric arguments, for annotations; ``engine/config_check.py`` reads them."""
 import math
 from dataclasses import dataclass
 from typing import Annotated
@@ -6,10 +6,13 @@ from typing import Annotated
 
 @dataclass(frozen=True)
 class Within:
-    """The least and the largest value."""
+    """The smallest and the largest value."""
 
     low: float
     high: float = math.inf
+
+    def __repr__(self) -> str:
+        return f'from {self.low} ' + (f'to {self.high}' if math.isfinite(self.high) else 'upwards')
 
 
 Count = Annotated[int, Within(1)]

@@ -98,8 +98,8 @@ class AdaptationRunner(Runner):
             self._load_from = found[0] or self._load_from
             if found[0] is None and self._load_from is not None:
                 self._resume = False
-                self.logger.info(f'{self.work_dir} has no checkpoint to resume: the run starts from '
-                                 f'{self._load_from}')
+                self.logger.info(f'{self.work_dir} has no checkpoint to resume: '
+                                 f'the run starts from {self._load_from}')
         super().load_or_resume()
 
     def load_checkpoint(self, filename: str, *args, **kwargs) -> dict:
