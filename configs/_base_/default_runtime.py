@@ -1,6 +1,6 @@
 custom_imports = dict(imports=['structseg_mmseg'])
 default_scope = 'mmseg'
-runner_type = 'AdaptationRunner'  # the log file has all, the terminal what people look for
+runner_type = 'AdaptationRunner'
 randomness = dict(seed=0)  # equal seeds, equal results: --cfg-options randomness.seed=1 for another
 env_cfg = dict(
     cudnn_benchmark=True,
