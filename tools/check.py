@@ -40,7 +40,7 @@ from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS, RUNNERS
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset
 
-from structseg_mmseg.datasets import LabelIdsDataset, MapLabelIds
+from structseg_mmseg.datasets import LabelIdsDataset, MapLabelIds, check_headers
 from structseg_mmseg.engine.hooks.summary_hook import stack
 from structseg_mmseg.errors import InputError, one_sentence_errors
 
@@ -184,6 +184,8 @@ class Files(Dataset):
         with collected(found['problems'], f'{info["img_path"]} or its label cannot be read',
                        'restore the file'):
             sample = self.dataset[index]
+            check_headers([info[key] for key in ('img_path', 'seg_map_path') if key in info],
+                          getattr(self.dataset, 'uneven', ()))
             found['size'] = sample['img'].shape[1::-1]
             if 'gt_seg_map' in sample:
                 found['counts'] = self._counts(sample['gt_seg_map'], info, found['size'])

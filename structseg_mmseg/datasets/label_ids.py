@@ -1,15 +1,13 @@
 import os
 import os.path as osp
-import pickle
 from functools import cached_property
-from pathlib import Path
-from typing import FrozenSet, Iterator, List, Optional, Sequence, Tuple, Union
+from typing import FrozenSet, Iterator, List, Optional, Sequence, Set, Union
 
+import cv2
 import mmengine.fileio as fileio
 import numpy as np
 from mmseg.datasets import BaseSegDataset, CityscapesDataset
 from mmseg.registry import DATASETS
-from PIL import Image
 
 from structseg_mmseg.errors import InputError
 
@@ -50,44 +48,44 @@ class LabelIdsDataset(BaseSegDataset):
         return super().get_label_map(new_classes)
 
     def load_data_list(self) -> List[dict]:
-        """Find the images and see that every label is there.
+        """Find the images and check that every label is there.
 
-        Each entry is a name alone: a million of them have to fit the memory.
+        Each entry is only a name, as a million of them must fit into memory.
 
         Raises:
             InputError: If a folder, an image on the list, a label, or every image is missing.
         """
-        self._check_folder('img_path')
-        if self.ann_file:
-            names = self._listed_names()
-            self._check_files('img_path', 'image', self.img_suffix, names)
-        else:
-            names = sorted(self._names('img_path', self.img_suffix),
-                           key=lambda name: name + self.img_suffix)
+        found = self._names('img_path', self.img_suffix)
+        names = self._listed_names() if self.ann_file else sorted(
+            found, key=lambda name: name + self.img_suffix)
         if not names:
             raise InputError(f'{self.ann_file or self.data_prefix["img_path"]} holds no image '
                              f'*{self.img_suffix}: check data_root, data_prefix, img_suffix and '
                              'ann_file')
+        self._check_names(names, found, 'img_path', self.img_suffix)
         if self.data_prefix.get('seg_map_path') is not None:
-            self._check_folder('seg_map_path')
-            self._check_files('seg_map_path', 'label', self.seg_map_suffix, names)
+            found = self._names('seg_map_path', self.seg_map_suffix)
+            self._check_names(names, found, 'seg_map_path', self.seg_map_suffix)
         return [dict(name=name) for name in names]
 
-    def _check_folder(self, key: str) -> None:
+    def _names(self, key: str, suffix: str) -> Set[str]:
+        """The files below a folder, relative to it and without their suffix."""
         folder = self.data_prefix.get(key)
         if folder is None:
             raise InputError(f'data_prefix has no {key}: name the folder of the images')
         if not fileio.isdir(folder, backend_args=self.backend_args):
             raise InputError(f'there is no folder {folder}: set data_root, or the environment '
                              'variable that the config reads it from, to the unpacked data set')
+        files = _walk(folder) if osp.isdir(folder) else fileio.list_dir_or_file(
+            folder, list_dir=False, recursive=True, backend_args=self.backend_args)
+        return {file[:len(file) - len(suffix)] for file in files if file.endswith(suffix)}
 
-    def _check_files(self, key: str, kind: str, suffix: str, names: List[str]) -> None:
-        found = set(self._names(key, suffix))
+    def _check_names(self, names: List[str], found: Set[str], key: str, suffix: str) -> None:
         for name in names:
             if name not in found:
-                raise InputError(
-                    f'there is no {kind} {osp.join(self.data_prefix[key], name + suffix)}: add '
-                    'it, or leave this sample out by a list file (ann_file)')
+                kind, path = 'image' if key == 'img_path' else 'label', self.data_prefix[key]
+                raise InputError(f'there is no {kind} {osp.join(path, name + suffix)}: add it, or '
+                                 'leave this sample out by a list file (ann_file)')
 
     def _listed_names(self) -> List[str]:
         if not osp.isfile(self.ann_file):
@@ -97,23 +95,7 @@ class LabelIdsDataset(BaseSegDataset):
             with open(self.ann_file, encoding='utf-8-sig') as lines:  # with or without a mark
                 return [osp.normpath(line.strip()) for line in lines if line.strip()]
         except UnicodeDecodeError:
-            raise InputError(f'{self.ann_file} is no text in UTF-8: save it as such') from None
-
-    def _names(self, key: str, suffix: str) -> Iterator[str]:
-        """The files below a folder, relative to it and without their suffix."""
-        folder = self.data_prefix[key]
-        files = _walk(folder) if osp.isdir(folder) else fileio.list_dir_or_file(
-            folder, list_dir=False, recursive=True, backend_args=self.backend_args)
-        return (file[:len(file) - len(suffix)] for file in files if file.endswith(suffix))
-
-    def _serialize_data(self) -> Tuple[np.ndarray, np.ndarray]:
-        """As in ``BaseDataset``, without an array for each sample on the way."""
-        data, ends = bytearray(), np.empty(len(self.data_list), np.int64)
-        for number, info in enumerate(self.data_list):
-            data += pickle.dumps(info, protocol=4)
-            ends[number] = len(data)
-        self.data_list.clear()
-        return np.frombuffer(data, np.uint8), ends
+            raise InputError(f'{self.ann_file} is not text in UTF-8: save it as such') from None
 
     @cached_property
     def label_lut(self) -> np.ndarray:
@@ -139,48 +121,24 @@ class LabelIdsDataset(BaseSegDataset):
 
         Raises:
             UnreadableInputError: If a file cannot be read; it names the sample.
-            InputError: If it can, but not as what it shows.
         """
-        info = self.get_data_info(idx)
-        files = [info[key] for key in ('img_path', 'seg_map_path') if key in info]
         try:
-            self._check_headers(files)
             return super().prepare_data(idx)
         except InputError:
             raise
-        except (OSError, SyntaxError, AssertionError) as error:
-            # Pillow raises the first two, mmcv asserts that OpenCV has decoded something.
+        except (OSError, SyntaxError, AssertionError, cv2.error) as error:
+            # Pillow raises the first two; mmcv asserts that OpenCV has decoded something.
+            info = self.get_data_info(idx)
+            files = [info[key] for key in ('img_path', 'seg_map_path') if key in info]
             raise UnreadableInputError(
                 f'{" or ".join(files)} cannot be read ({error}): restore the file, or leave this '
                 'sample out by a list file (ann_file)') from None
-
-    def _check_headers(self, files: List[str]) -> None:
-        """Refuse what would be decoded without an error, but wrongly."""
-        sizes = []
-        for file in files:
-            with fileio.get_local_path(file, backend_args=self.backend_args) as path, \
-                    Image.open(path) as picture:
-                if picture.mode[0] in 'FI':  # 'F', 'I', 'I;16': they are clipped or wrap around
-                    raise InputError(f'{file} has pixels of type {picture.mode}: save it with 8 '
-                                     'bits a channel')
-                # A look into info, as getexif() may decode the whole; 0x0112 is the orientation.
-                turn = picture.getexif().get(0x0112, 1) if 'exif' in picture.info else 1
-                if len(files) > 1 and turn != 1:
-                    raise InputError(f'{file} has the EXIF orientation {turn}, which would turn it '
-                                     'without its partner: turn its pixels instead')
-                sizes.append('x'.join(map(str, picture.size)))
-        if len(set(sizes)) > 1 and Path(files[0]).stem not in self.uneven:
-            raise InputError(f'{files[1]} has {sizes[1]} pixels where its image has {sizes[0]}: '
-                             'give a label of the same size')
 
 
 def _walk(root: str) -> Iterator[str]:
     """The files below a folder, relative to it, through links to folders, too."""
     start = len(osp.join(root, ''))
     for folder, _, files in os.walk(root, onerror=_raise, followlinks=True):
-        if osp.islink(folder) and any(osp.samefile(folder, above)
-                                      for above in Path(osp.abspath(folder)).parents):
-            raise InputError(f'{folder} is a link to a folder that it lies in: remove the link')
         place = osp.join(folder, '')[start:]
         yield from (place + file for file in files if not file.startswith('.'))
 
