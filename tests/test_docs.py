@@ -1,5 +1,4 @@
-"""The pages: their commands run somewhere, their links lead somewhere, their sentences exist."""
-import ast
+"""The pages: their commands run somewhere, their links lead somewhere."""
 import importlib.util
 import re
 from pathlib import Path
@@ -127,43 +126,3 @@ def test_links_and_paths(page):
 def test_every_page_is_in_the_site():
     pages = re.findall(r'^  - (\S+\.md)$', (ROOT / 'mkdocs.yml').read_text(), re.MULTILINE)
     assert sorted(pages) == sorted(path.name for path in ROOT.glob('docs/*.md'))
-
-
-def raised():
-    """The sentences that end a tool, as {place in the code: pattern}."""
-    found = {}
-    for path in sorted([*ROOT.glob('structseg_mmseg/**/*.py'), *ROOT.glob('tools/**/*.py')]):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and getattr(node.func, 'id', None) in (
-                    'InputError', 'UnreadableInputError', 'NonFiniteLossError'):
-                message = node.args[0]
-            elif isinstance(node, ast.Return) and path.name == 'errors.py':
-                message = node.value
-            else:
-                continue
-            for choice in ([message.body, message.orelse] if isinstance(message, ast.IfExp)
-                           else [message]):
-                if isinstance(choice, ast.JoinedStr) or isinstance(
-                        getattr(choice, 'value', None), str):
-                    found[f'{path.relative_to(ROOT)}:{choice.lineno}'] = pattern(choice)
-    return found
-
-
-def pattern(message):
-    """A text, with anything in the braces of an f-string."""
-    return ''.join(re.escape(part.value) if isinstance(part, ast.Constant) else '.+'
-                   for part in getattr(message, 'values', [message]))
-
-
-QUOTED = {' '.join(text.split()) for _, text in re.findall(
-    r'^- (`+)(.+?)\1', (ROOT / 'docs/troubleshooting.md').read_text(), re.DOTALL | re.MULTILINE)}
-
-
-def test_troubleshooting_quotes_what_the_code_says():
-    patterns = raised().values()
-    assert not {text for text in QUOTED if not any(re.fullmatch(p, text) for p in patterns)}
-
-
-def test_troubleshooting_quotes_all_of_it():
-    assert not {place: pattern for place, pattern in raised().items()
-                if not any(re.fullmatch(pattern, text) for text in QUOTED)}
