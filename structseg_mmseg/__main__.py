@@ -14,8 +14,8 @@ TOOLS = {path.stem: path for path in sorted(MIM.joinpath('tools').rglob('*.py'))
 
 
 def main() -> None:
-    summaries = (f'  {name:<20} {ast.get_docstring(ast.parse(path.read_text())).splitlines()[0]}'
-                 for name, path in TOOLS.items())
+    docs = {name: ast.get_docstring(ast.parse(path.read_text())) for name, path in TOOLS.items()}
+    summaries = (f'  {name:<20} {(text or name).splitlines()[0]}' for name, text in docs.items())
     parser = argparse.ArgumentParser(
         prog='python -m structseg_mmseg', description=__doc__,
         epilog='\n'.join(['tools:', *summaries]),

@@ -56,9 +56,9 @@ class InputCheckHook(Hook):
 
 
 def _check_loader(model: Any, domain: str, loader: DataLoader) -> None:
-    classes = getattr(loader.dataset, 'metainfo', {}).get('classes')
+    classes = getattr(loader.dataset, 'metainfo', {}).get('classes', ())
     num_classes = getattr(model, 'num_classes', None)  # a translator has none
-    if None not in (classes, num_classes) and len(classes) != num_classes:
+    if classes and num_classes and len(classes) != num_classes:
         raise InputError(f'the {domain} data has {len(classes)} classes where decode_head has '
                          f'{num_classes}: set model.decode_head.num_classes, or metainfo.classes '
                          'of the data set')

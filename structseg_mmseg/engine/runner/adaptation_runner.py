@@ -33,6 +33,7 @@ class AdaptationRunner(Runner):
     """
 
     _load_from: Optional[str]
+    _resume: bool
 
     def __init__(self, *args, **kwargs) -> None:
         load_safely()
