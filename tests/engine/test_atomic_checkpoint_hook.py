@@ -21,6 +21,7 @@ from mmengine.runner import find_latest_checkpoint
 from mmseg.registry import METRICS, MODELS, RUNNERS
 
 from structseg_mmseg.engine.checkpoint import check_fit, last_sound_checkpoint, load_from_local
+from structseg_mmseg.engine.hooks import AtomicCheckpointHook
 from tests.conftest import model_cfg
 from tests.engine.test_adaptation_train_loop import trees  # noqa: F401
 from tests.engine.test_adaptation_train_loop import assert_equal_checkpoints, runner_cfg, train
@@ -166,3 +167,7 @@ def test_as_many_are_kept_as_asked_for(trees, tmp_path):  # noqa: F811
     for name, steps in (('two', (3, 4)), ('all', (1, 2, 3))):
         assert sorted(path.name for path in (tmp_path / name).glob('iter_*')) == [
             f'iter_{step}.pth' for step in steps]
+
+
+def test_a_validation_alone_saves_nothing():
+    AtomicCheckpointHook(by_epoch=False).after_val_epoch(None, dict(mIoU=1))

@@ -55,8 +55,9 @@ class AtomicCheckpointHook(CheckpointHook):
             super()._save_checkpoint_with_step(runner, step, meta)
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
-        with self._removing_afterwards():
-            super()._save_best_checkpoint(runner, metrics)
+        if self.save_best:
+            with self._removing_afterwards():
+                super()._save_best_checkpoint(runner, metrics)
 
     @contextmanager
     def _removing_afterwards(self) -> Iterator[None]:
