@@ -24,7 +24,6 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner.checkpoint import save_checkpoint
-import structseg_mmseg  # noqa: F401  before mmseg, which it imports without noise
 from mmseg.datasets.transforms import LoadAnnotations
 from mmseg.models.segmentors import EncoderDecoder
 from mmseg.models.utils import resize
@@ -32,7 +31,7 @@ from mmseg.registry import MODELS, TRANSFORMS
 from torch import Tensor, nn
 
 from structseg_mmseg.datasets import MapLabelIds
-from structseg_mmseg.engine.checkpoint import check_fit, load_from_local
+from structseg_mmseg.engine.checkpoint import check_fit, load_from_local, load_safely
 from structseg_mmseg.errors import InputError, one_sentence_errors
 from structseg_mmseg.models.backbones import EfficientNetLite
 from structseg_mmseg.models.data_preprocessor import takes_rgb
@@ -73,6 +72,7 @@ def main() -> None:
                         metavar=('HEIGHT', 'WIDTH'),
                         help='of the image to trace the network with (default: 256 512)')
     args = parser.parse_args()
+    load_safely()
     cfg = Config.fromfile(args.config)
     init_default_scope(cfg.get('default_scope', 'mmseg'))
     if cfg.model.type not in SEGMENTORS:

@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import Any, Callable, Iterable, Iterator, Optional, Tuple, Union
 
 import cv2
-import structseg_mmseg  # noqa: F401  before mmseg, which it imports without noise
 import mmcv
 import numpy as np
-from mmengine.utils import track_iter_progress
 from mmseg.apis import MMSegInferencer
+from rich.progress import track
 from torch import nn
 
-from structseg_mmseg.engine.checkpoint import check_fit
+from structseg_mmseg.engine.checkpoint import check_fit, load_safely
 from structseg_mmseg.errors import InputError, one_sentence_errors
 
 IMAGES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
@@ -80,6 +79,7 @@ def main() -> None:
             raise InputError(f'{option} is {value}: give 1 or more')
     frames, number, fps = open_input(args.input)
 
+    load_safely()
     inferencer = StrictInferencer(args.config, args.checkpoint, device=args.device)
     palette = np.array(inferencer.model.dataset_meta['palette'], np.uint8)[:, ::-1]  # BGR
     writers = {}
@@ -108,11 +108,11 @@ def main() -> None:
     # One thread keeps a video's frames in order.
     written = ahead(write, inferencer.predict(samples, args.batch_size),
                     args.workers if fps is None else 1)
-    for _ in track_iter_progress((written, number)):
+    for _ in track(written, 'segmenting', number):
         pass
     for writer in writers.values():
         writer.release()
-    print(f'\nwrote {args.out_dir}/masks and {args.out_dir}/overlays')
+    print(f'wrote {args.out_dir}/masks and {args.out_dir}/overlays')
 
 
 def ahead(function: Callable, items: Iterable, workers: int) -> Iterator[Any]:

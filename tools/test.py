@@ -2,7 +2,7 @@
 
     python tools/test.py CONFIG CHECKPOINT [--work-dir DIR] [--show-dir DIR] [--out DIR]
 
-prints mIoU and the table of classes; a ``--work-dir`` gets them as JSON, ``--show-dir`` pictures.
+prints mIoU and the table of classes; ``--work-dir`` gets them as JSON, ``--show-dir`` pictures.
 """
 import runpy
 from pathlib import Path

@@ -16,13 +16,12 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
-from mmengine.utils import track_iter_progress
-import structseg_mmseg  # noqa: F401  before mmseg, which it imports without noise
 from mmseg.registry import DATASETS, MODELS
+from rich.progress import track
 from torch import nn
 
 from structseg_mmseg.datasets import LabelIdsDataset
-from structseg_mmseg.engine.checkpoint import check_fit, load_from_local
+from structseg_mmseg.engine.checkpoint import check_fit, load_from_local, load_safely
 from structseg_mmseg.errors import InputError, one_sentence_errors
 from structseg_mmseg.models.translators import CycleGAN
 
@@ -35,6 +34,7 @@ def main() -> None:
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu',
                         help='e.g. cpu or cuda:0 (default: a GPU if there is one)')
     args = parser.parse_args()
+    load_safely()
     cfg = Config.fromfile(args.config)
     init_default_scope(cfg.default_scope)
     model = load_translator(cfg, args.config, args.checkpoint).to(args.device)
@@ -42,9 +42,9 @@ def main() -> None:
                   if t.type in ('LoadImageFromFile', 'Resize')]
     dataset = DATASETS.build(dict(cfg.train_dataloader.dataset, pipeline=transforms))
     claim(args.out, Path(dataset.data_root), args.checkpoint, transforms)
-    for index in track_iter_progress(range(len(dataset))):
+    for index in track(range(len(dataset)), 'translating'):
         translate(model, dataset, index, args.out)
-    print(f'\nwrote {args.out}')
+    print(f'wrote {args.out}')
 
 
 def load_translator(cfg: Config, config: Path, checkpoint: Path) -> nn.Module:

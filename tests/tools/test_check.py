@@ -1,5 +1,4 @@
 """The preflight on 25 tiny source images, of which a sample passes over some, and a tiny model."""
-import importlib
 import re
 import shutil
 from types import SimpleNamespace
@@ -9,19 +8,18 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.runner import Runner
+from PIL import Image
 
-from tests.conftest import ROOT, write_cityscapes, write_gta, write_image
+from tests.conftest import write_cityscapes, write_gta, write_image
 from tests.engine.test_adaptation_train_loop import CLASSES, runner_cfg
-from tests.tools.test_tools import run
+from tests.tools.test_tools import call, load, run
 
 UNSAMPLED = 5  # of 25 files, the sample leaves out number 5 and four others
 
 
-@pytest.fixture
-def tool(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / 'tools'))
-    return importlib.import_module('check')
+@pytest.fixture(scope='module')
+def tool():
+    return load('check.py')
 
 
 @pytest.fixture
@@ -74,25 +72,11 @@ def test_a_sound_training(place):
     assert re.search(
         r'target 6 images in \S+/train, \S+/val 6 opened, 64x32 labels are not read', said)
     assert 'validation 3 images' in said and 'test the same as validation' in said
-    assert 'weights the config names no file' in said
-    assert f'{place.folder}/work/deep, 3 checkpoint(s) of ' in said
     seconds, length = re.search(r'iteration (\S+) s, .* 1000 iterations take (\S+),', said).groups()
     hours, minutes, rest = map(int, length.split(':'))
     assert 3600 * hours + 60 * minutes + rest == pytest.approx(
         1000 * float(seconds), rel=0.01, abs=1)
     assert files(place.folder) == before
-
-
-def test_the_estimated_checkpoint_is_the_real_one(place, tool, capsys):
-    """With averaged weights, SGD's momentum and Adam's two moments."""
-    place.cfg.custom_hooks.append(dict(type='EMAHook'))
-    assert tool.check(place.cfg) == []
-    estimate = float(re.search(r'checkpoint\(s\) of (\S+) MB', words(capsys.readouterr().out))[1])
-    place.cfg.train_cfg.max_iters = 1
-    place.cfg.val_cfg = place.cfg.val_dataloader = place.cfg.val_evaluator = None
-    Runner.from_cfg(place.cfg).train()
-    real = (place.folder / 'work/deep/iter_1.pth').stat().st_size / 1e6
-    assert estimate == pytest.approx(real, rel=0.1)
 
 
 def missing_folder(place):
@@ -131,6 +115,14 @@ def missing_load_from(place):
     place.cfg.load_from = 'nowhere.pth'
 
 
+def turned_image(place):
+    place.cfg.train_dataloader.dataset.indices = 1
+    picture = Image.open(place.gta / 'images/00001.png')
+    exif = picture.getexif()
+    exif[0x0112] = 6
+    picture.save(place.gta / 'images/00001.png', exif=exif)
+
+
 def misspelt_key(place):
     place.cfg.model.terms.adversary.loss_wieght = 0.1
 
@@ -147,6 +139,7 @@ def class_count_of_validation(place):
     (missing_folder, 'train', 'there is no folder .*gta/images: set data_root'),
     (image_without_label, 'val', 'there is no label .*_gtFine_labelIds.png: add it'),
     (label_of_another_size, 'train', '00001.png has 32x18 pixels where its image has 64x36: give'),
+    (turned_image, 'train', '00001.png has the EXIF orientation 6'),
     (unmapped_labels, 'val', r'_labelIds.png is loaded with class \d+ of 5: map its ids'),
 ])
 def test_a_problem_of_the_data_is_one_sentence(place, tool, spoil, key, says):
@@ -165,12 +158,13 @@ def test_pairs_of_gta5_of_uneven_sizes_are_no_problem(place, tool):
 
 @pytest.mark.parametrize('spoil,says', [
     (misspelt_part, 'model.terms.adversary has no optimizer: add optim_wrapper.adversary'),
+    (missing_load_from, '.*nowhere.pth'),
     (class_count_of_validation, 'the validation data has 4 classes where decode_head has 5: set'),
 ])
 def test_what_does_not_fit_is_one_sentence(place, tool, capsys, spoil, says):
     spoil(place)
     problem, = tool.check(place.cfg)
-    assert problem.startswith(says) and '\n' not in problem
+    assert re.match(says, problem) and '\n' not in problem
     assert 'iteration not tried, see below' in words(capsys.readouterr().out)
 
 
@@ -192,60 +186,24 @@ def test_of_many_bad_files_some_are_listed(place, tool):
     assert problems[20].startswith('5 more samples of train_dataloader are bad')
 
 
-@pytest.mark.parametrize('checkpoint,problem', [
-    ('nowhere.pth', r'model.backbone.init_cfg names nowhere.pth, which is no file: check the path'),
-    ('open-mmlab://resnet3', 'there is no open-mmlab://resnet3: check the spelling'),
-    ('open-mmlab://resnet50_v1c', None),
-    ('https://weights.invalid/net-0123.pth', None),
-])
-def test_weights(place, tool, monkeypatch, capsys, checkpoint, problem):
-    """What is not there is dropped, so that the trial downloads nothing."""
-    monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(place.folder / 'hub'))
-    backbone = place.cfg.model.backbone
-    backbone.init_cfg = dict(type='Pretrained', checkpoint=checkpoint)
-    problems = tool.check_weights(place.cfg)
-    said = words(capsys.readouterr().out)
-    assert backbone.init_cfg is None
-    if problem is not None:
-        assert problems[0].startswith(problem) and len(problems) == 1
-        return
-    url = re.search(f'{checkpoint}, to be downloaded from (https://.*pth)$', said)[1]
-    cached = place.folder / 'hub/checkpoints' / url.split('/')[-1]
-    cached.parent.mkdir(parents=True)
-    cached.touch()
-    backbone.init_cfg = dict(type='Pretrained', checkpoint=checkpoint)
-    assert tool.check_weights(place.cfg) == problems == []
-    assert f'{checkpoint}, in {cached}' in words(capsys.readouterr().out)
-    assert backbone.init_cfg is not None
-
-
-def test_a_disk_that_is_too_small(place, tool, monkeypatch):
-    monkeypatch.setattr(shutil, 'disk_usage', lambda path: SimpleNamespace(free=5e6))
-    assert tool.check_disk(place.cfg, 1_500_000) == []
-    problem, = tool.check_disk(place.cfg, 2_000_000)
-    assert problem.startswith('3 checkpoint(s) of 2.0 MB do not fit the 5.0 MB that are free in ')
-    place.cfg.default_hooks.checkpoint.max_keep_ckpts = -1
-    assert tool.check_disk(place.cfg, 1_500_000)[0].startswith('10 checkpoint(s) of 1.5 MB')
-
-
 def test_a_gpu_that_is_too_small(tool, monkeypatch):
     monkeypatch.setattr(torch.cuda, 'get_device_name', lambda: 'GPU')
     problems = []
     with tool.collected(problems, 'an iteration fails'):
         raise torch.OutOfMemoryError('out of memory')
     assert problems[0].startswith(
-        'an iteration fails, as the memory of GPU does not suffice: lower batch_size of ')
+        'an iteration fails: GPU has not enough memory: lower batch_size of ')
 
 
 def test_several_problems_are_all_listed(place):
-    for spoil in (label_id_out_of_range, image_without_label, missing_load_from, misspelt_key):
+    for spoil in (label_id_out_of_range, image_without_label, misspelt_key):
         spoil(place)
     config = place.folder / 'config.py'
     place.cfg.dump(config)
-    done = run('check.py', config, '--full', '--work-dir', config / 'below', check=False)
+    done = call('check.py', config, '--full', check=False)
     assert done.returncode == 1 and 'Traceback' not in done.stderr
-    assert '25/25' in done.stdout
+    assert '\r' not in done.stdout  # no terminal
     problems = [line for line in done.stdout.splitlines() if re.match(r'\d\. ', line)]
-    expected = 'label id 40', 'there is no label', 'nowhere.pth', 'loss_wieght', 'is no folder'
+    expected = 'label id 40', 'there is no label', 'loss_wieght'
     assert len(problems) == len(expected)
     assert all(words in problem for words, problem in zip(expected, problems))

@@ -1,12 +1,17 @@
 """The tools as a user runs them, on the demo's config and a few images of its data."""
+import importlib.util
+import io
 import json
 import os
 import re
+import runpy
 import signal
 import subprocess
 import sys
 import time
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from unittest.mock import patch
 
 import cv2
 import numpy as np
@@ -30,7 +35,7 @@ SOURCE_ONLY = 'configs/structseg/segformerhead_lite0_demo_source-only.py'
 def workplace(tmp_path_factory):
     """Demo data, and both models trained for 2 iterations and tested, without a network."""
     root = tmp_path_factory.mktemp('workplace')
-    offline = dict(PYTHONPATH=str(OFFLINE))
+    offline = dict(PYTHONPATH=f'{OFFLINE}{os.pathsep}{ROOT}')
     run('dataset_converters/draw_demo.py', root / 'demo', '--source', 2, '--target', 2, '--val', 2)
     for name, config in (('full', CONFIG), ('source-only', SOURCE_ONLY)):
         train(root, config, name, 'train_cfg.max_iters=2', **offline)
@@ -49,6 +54,30 @@ def run(tool, *args, data=None, check=True, **environment):
     if check:
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     return done
+
+
+def call(tool, *args, check=True):
+    """As ``run``, but in this process, which saves the imports: not for what trains."""
+    out, err, code = io.StringIO(), io.StringIO(), None
+    with patch.object(sys, 'argv', [tool, *map(str, args)]), redirect_stdout(out), redirect_stderr(
+            err):
+        try:
+            runpy.run_path(str(ROOT / 'tools' / tool), run_name='__main__')
+        except SystemExit as stop:
+            code = stop.code
+    done = subprocess.CompletedProcess(args, int(bool(code)), out.getvalue(),
+                                       f'{err.getvalue()}\n{code}')
+    if check:
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return done
+
+
+def load(tool):
+    """A tool as a module."""
+    spec = importlib.util.spec_from_file_location(Path(tool).stem, ROOT / 'tools' / tool)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def train(root, config, name, *options, check=True, **environment):

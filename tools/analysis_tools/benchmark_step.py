@@ -30,7 +30,6 @@ from mmengine.device import get_device
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 from mmengine.structures import PixelData
-import structseg_mmseg  # noqa: F401  before mmseg, which it imports without noise
 from mmseg.registry import DATASETS, MODELS
 from mmseg.structures import SegDataSample
 from torch.utils._python_dispatch import TorchDispatchMode

@@ -13,7 +13,7 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Dict, List
 
 import cv2
 import numpy as np
@@ -24,15 +24,16 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.registry import init_default_scope
 from mmengine.runner import find_latest_checkpoint
-from mmengine.utils import track_iter_progress
-import structseg_mmseg  # noqa: F401  before mmseg, which it imports without noise
 from mmseg.apis import inference_model, init_model
 from mmseg.datasets import BaseSegDataset
 from mmseg.evaluation import IoUMetric
 from mmseg.models import BaseSegmentor
 from mmseg.registry import DATASETS
+from rich.progress import track
 
+from structseg_mmseg.engine.checkpoint import load_safely
 from structseg_mmseg.errors import InputError, one_sentence_errors
+from structseg_mmseg.visualization import draw_bars
 
 TILE = 1.8  # inches that an image is wide in the picture
 
@@ -69,6 +70,7 @@ def main() -> None:
         draw_bars(classes, {name: ([result[f'IoU.{each}'] for each in classes], None)
                             for name, result in results.items()}, args.bars)
     if args.picture:
+        load_safely()
         configs = [Config.fromfile(next(folder.glob('*.py'))) for folder in args.work_dirs]
         init_default_scope('mmseg')
         dataset = DATASETS.build(configs[0].test_dataloader.dataset)
@@ -123,30 +125,6 @@ def table(results: Dict[str, Dict[str, float]], classes: List[str]) -> str:
     lines = [' | '.join(cell.rjust(width) for cell, width in zip(row, widths)) for row in rows]
     lines.insert(1, ' | '.join('-' * (width - 1) + ':' for width in widths))
     return '\n'.join(f'| {line} |' for line in lines)
-
-
-def draw_bars(classes: List[str],
-              bars: Dict[str, Tuple[Sequence[float], Optional[Sequence[float]]]],
-              path: Path) -> None:
-    """A group of bars for each class, a bar for each model.
-
-    Args:
-        classes (List[str]): Names of the groups.
-        bars (Dict[str, Tuple]): By the model's name its IoU of each class, in percent, and the
-            standard deviation of each (nan draws none), or None.
-        path (Path): Picture to write.
-    """
-    figure = Figure(figsize=(2 + 0.12 * len(classes) * (len(bars) + 2), 4), layout='constrained')
-    axes = figure.subplots()
-    width = 0.8 / len(bars)
-    for number, (name, (values, deviations)) in enumerate(bars.items()):
-        axes.bar(np.arange(len(classes)) + (number + 0.5) * width - 0.4, values, width,
-                 yerr=deviations, label=name, error_kw=dict(elinewidth=0.8))
-    axes.set_xticks(range(len(classes)), classes, rotation=30, ha='right')
-    axes.set(ylabel='IoU, percent', ylim=(0, 100))
-    axes.margins(x=0.01)
-    figure.legend(loc='outside lower center', ncols=max(1, int(figure.get_figwidth() // 4)))
-    figure.savefig(path, dpi=150)
 
 
 def last_checkpoint(work_dir: Path) -> str:
@@ -226,7 +204,7 @@ def most_changed(dataset: BaseSegDataset, first: BaseSegmentor, last: BaseSegmen
     Of the test set, which both models see once, no more than these are in memory.
     """
     rows = []
-    for index in track_iter_progress(range(len(dataset))):
+    for index in track(range(len(dataset)), 'comparing'):
         row = Row(dataset, index)
         row.scores = row.miou(first), row.miou(last)
         rows.append(row)

@@ -20,8 +20,8 @@ from mmengine.config import Config, DictAction
 from mmengine.runner import Runner, TestLoop
 from mmengine.runner.checkpoint import CheckpointLoader
 
-from structseg_mmseg.engine.checkpoint import check_fit
 from structseg_mmseg.engine.adabn import build_statistics_dataloader, estimate_statistics
+from structseg_mmseg.engine.checkpoint import check_fit, load_safely
 from structseg_mmseg.errors import one_sentence_errors
 
 
@@ -32,6 +32,7 @@ def main() -> None:
     parser.add_argument('--json', type=Path, required=True, help='file to write')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={})
     args = parser.parse_args()
+    load_safely()
     cfg = Config.fromfile(args.config)
     cfg.merge_from_dict(args.cfg_options)
     # A folder of its own, as the runner dumps this config, which is not the training's.

@@ -11,14 +11,13 @@ import argparse
 import os
 from pathlib import Path
 
-import structseg_mmseg  # noqa: F401  before mmseg, which it imports without noise
 import mmcv
 import numpy as np
 from mmcv.transforms import Compose
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
-from mmengine.utils import track_iter_progress
 from mmseg.registry import DATASETS
+from rich.progress import track
 from torch.utils.data import DataLoader, Dataset
 
 from structseg_mmseg.errors import InputError, one_sentence_errors
@@ -91,11 +90,9 @@ def main() -> None:
     caches = {loader: Cache(cfg, loader, folder / name)
               for loader, name in (('train_dataloader', 'source'), ('target_dataloader', 'target'))
               if cfg.get(loader) is not None}
-    for cache in caches.values():
-        loader = DataLoader(cache, batch_size=None, num_workers=args.nproc)
-        for _ in track_iter_progress((loader, len(cache))):
+    for loader, cache in caches.items():
+        for _ in track(DataLoader(cache, batch_size=None, num_workers=args.nproc), loader):
             pass
-        print()
     # The last to be written: there is no config of half a cache.
     lines = [f'_base_ = {str(args.config.absolute())!r}']
     lines += [f'{loader} = dict(dataset={cache.changes!r})' for loader, cache in caches.items()]

@@ -15,9 +15,8 @@ from pathlib import Path
 import numpy as np
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
-from mmengine.utils import track_iter_progress
-import structseg_mmseg  # noqa: F401  before mmseg, which it imports without noise
 from mmseg.registry import DATASETS
+from rich.progress import track
 from torch.utils.data import DataLoader, Dataset
 
 from structseg_mmseg.errors import InputError, one_sentence_errors
@@ -56,7 +55,7 @@ def main() -> None:
     shares = Shares(cfg)
     loader = DataLoader(
         shares, batch_size=None, num_workers=args.nproc, collate_fn=lambda share: share)
-    columns = np.array(list(track_iter_progress((loader, len(shares))))).T
+    columns = np.array(list(track(loader, 'counting'))).T
     sizes = {}
     for name, column in zip(shares.classes, columns):
         column = column[column > 0]

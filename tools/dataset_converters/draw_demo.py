@@ -5,7 +5,7 @@
 import argparse
 from pathlib import Path
 
-from mmengine.utils import track_iter_progress
+from rich.progress import track
 
 from structseg_mmseg.demo.street_worlds import draw_worlds
 from structseg_mmseg.errors import one_sentence_errors
@@ -21,7 +21,7 @@ def main() -> None:
     parser.add_argument('--seed', type=int, default=0, help='equal seeds draw equal files')
     args = parser.parse_args()
     images = draw_worlds(args.root, args.source, args.target, args.val, args.seed)
-    for _ in track_iter_progress((images, args.source + args.target + args.val)):
+    for _ in track(images, 'drawing', args.source + args.target + args.val):
         pass
 
 

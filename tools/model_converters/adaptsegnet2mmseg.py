@@ -16,11 +16,10 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner.checkpoint import save_checkpoint
-import structseg_mmseg  # noqa: F401  before mmseg, which it imports without noise
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
-from structseg_mmseg.engine.checkpoint import check_fit, load_from_local
+from structseg_mmseg.engine.checkpoint import check_fit, load_from_local, load_safely
 from structseg_mmseg.errors import InputError, one_sentence_errors
 
 CONFIG = 'configs/adaptsegnet/deeplabv2_r101_gta2cs_as-released.py'
@@ -86,6 +85,7 @@ def main() -> None:
     parser.add_argument('out', help='file to write')
     parser.add_argument('--config', default=CONFIG, help=f'default: {CONFIG}')
     args = parser.parse_args()
+    load_safely()
     cfg = Config.fromfile(args.config)
     init_default_scope(cfg.get('default_scope', 'mmseg'))
     with torch.device('meta'):

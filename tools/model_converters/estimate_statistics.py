@@ -13,12 +13,11 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.registry import init_default_scope
 from mmengine.runner.checkpoint import CheckpointLoader, save_checkpoint, weights_to_cpu
-from mmengine.utils import track_iter_progress
-import structseg_mmseg  # noqa: F401  before mmseg, which it imports without noise
 from mmseg.registry import MODELS
+from rich.progress import track
 
-from structseg_mmseg.engine.checkpoint import check_fit
 from structseg_mmseg.engine.adabn import build_statistics_dataloader, estimate_statistics
+from structseg_mmseg.engine.checkpoint import check_fit, load_safely
 from structseg_mmseg.errors import one_sentence_errors
 
 
@@ -28,6 +27,7 @@ def main() -> None:
     parser.add_argument('checkpoint')
     parser.add_argument('out', help='file to write')
     args = parser.parse_args()
+    load_safely()
     cfg = Config.fromfile(args.config)
     init_default_scope(cfg.get('default_scope', 'mmseg'))
     dataloader = build_statistics_dataloader(cfg)
@@ -37,8 +37,7 @@ def main() -> None:
     state = checkpoint.get('state_dict', checkpoint)
     state = {key.removeprefix('module.'): value for key, value in state.items()}
     model.load_state_dict(state, strict=False)  # what only training uses may be absent
-    estimate_statistics(
-        model.to(get_device()), track_iter_progress((dataloader, len(dataloader))))
+    estimate_statistics(model.to(get_device()), track(dataloader, 'estimating'))
     ours = weights_to_cpu(model.state_dict())
     state = {key: ours.get(key, value) for key, value in state.items()}
     # Under its name when it is complete.

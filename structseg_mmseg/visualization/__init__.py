@@ -1,0 +1,3 @@
+from .bars import draw_bars
+
+__all__ = ['draw_bars']
