@@ -8,7 +8,7 @@ from mmseg.registry import MODELS
 
 from structseg_mmseg.engine.checkpoint import load_from_local
 from tests.conftest import ROOT
-from tests.tools.test_tools import fails, run
+from tests.tools.test_tools import call, fails
 
 TOOL = 'model_converters/adaptsegnet2mmseg.py'
 ADVENT = 'configs/advent/deeplabv2_r101_gta2cs_advent.py'
@@ -98,7 +98,7 @@ def theirs(weights, tmp_path_factory):
 
 @pytest.mark.parametrize('config,classifiers', [(None, 2), (ADVENT, 4)])
 def test_trained_checkpoint(weights, theirs, tmp_path, config, classifiers):
-    done = run(TOOL, theirs, tmp_path / 'out.pth', *(['--config', config] if config else []))
+    done = call(TOOL, theirs, tmp_path / 'out.pth', *(['--config', config] if config else []))
     left_out = [line for line in done.stdout.splitlines() if line.startswith('left out: ')]
     assert len(left_out) == 2 * 2 * (4 - classifiers)
     config = config or 'configs/adaptsegnet/deeplabv2_r101_gta2cs_as-released.py'
@@ -122,7 +122,7 @@ def test_initialisation(weights, tmp_path):
     init.update({f'Scale.layer5.conv2d_list.{k}.{kind}': torch.zeros(21, *shape)
                  for k in range(4) for kind, shape in (('weight', (2048, 3, 3)), ('bias', ()))})
     torch.save(init, tmp_path / 'init.pth')
-    done = run(TOOL, tmp_path / 'init.pth', tmp_path / 'out.pth')
+    done = call(TOOL, tmp_path / 'init.pth', tmp_path / 'out.pth')
     assert done.stdout.count("(the initialisation's own classifier)") == 8
     state = load_from_local(str(tmp_path / 'out.pth'))['state_dict']
     for key, value in weights.items():
@@ -134,7 +134,7 @@ def test_initialisation(weights, tmp_path):
 def test_what_is_none_of_these_ends_with_one_sentence(weights, tmp_path):
     def convert(state, *options):
         torch.save(state, tmp_path / 'in.pth')
-        return run(TOOL, tmp_path / 'in.pth', tmp_path / 'out.pth', *options, check=False)
+        return call(TOOL, tmp_path / 'in.pth', tmp_path / 'out.pth', *options, check=False)
 
     fails(convert({'features.0.weight': torch.zeros(64, 3, 3, 3)}),
           'in.pth holds features.0.weight')
@@ -142,14 +142,14 @@ def test_what_is_none_of_these_ends_with_one_sentence(weights, tmp_path):
     fails(convert(few), 'in.pth is not one of this model', r'it lacks \d+ keys, e.g. backbone.bn1')
     fails(convert({}), 'it lacks')
     fails(convert([1]), 'holds a list')
-    fails(run(TOOL, ROOT / 'README.md', tmp_path / 'out.pth', check=False), 'loaded as data')
+    fails(call(TOOL, ROOT / 'README.md', tmp_path / 'out.pth', check=False), 'loaded as data')
     assert not (tmp_path / 'out.pth').exists()
 
 
 def test_a_single_level(weights, theirs, tmp_path):
     """Its code trains the second head's module, too, at a weight of 0."""
     config = 'configs/adaptsegnet/deeplabv2_r101_gta2cs_single-level.py'
-    done = run(TOOL, theirs, tmp_path / 'out.pth', '--config', config)
+    done = call(TOOL, theirs, tmp_path / 'out.pth', '--config', config)
     assert done.stdout.count('(the config has no auxiliary_head)') == 8
     assert 'decode_head.conv_seg.3.bias' in load_from_local(
         str(tmp_path / 'out.pth'))['state_dict']

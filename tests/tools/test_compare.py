@@ -14,7 +14,7 @@ from mmseg.registry import DATASETS, MODELS
 from structseg_mmseg.demo.street_worlds import draw_worlds
 from structseg_mmseg.errors import InputError
 from tests.conftest import ROOT
-from tests.tools.test_tools import SOURCE_ONLY
+from tests.tools.test_tools import SOURCE_ONLY, load
 
 CLASSES = ('road', 'sidewalk', 'building', 'pole', 'traffic sign', 'vegetation', 'sky', 'car')
 IMAGES = 6
@@ -45,8 +45,7 @@ def workplace(tmp_path_factory):
 @pytest.fixture
 def compare(monkeypatch, capsys):
     """The tool, called in this process: the lines of the images that it has drawn."""
-    monkeypatch.syspath_prepend(str(ROOT / 'tools'))
-    from analysis_tools import compare as tool
+    tool = load('analysis_tools/compare.py')
 
     def call(*args):
         monkeypatch.setattr(sys, 'argv', ['compare.py', *map(str, args)])

@@ -1,5 +1,4 @@
 """Exported models as their users run them, against the model with this package."""
-import importlib
 import logging
 import os
 import subprocess
@@ -14,8 +13,8 @@ from mmseg.apis import inference_model, init_model
 from mmseg.registry import MODELS
 from torch import nn
 
-from tests.conftest import NUM_CLASSES, ROOT, model_cfg, write_image
-from tests.tools.test_tools import fails, run
+from tests.conftest import NUM_CLASSES, model_cfg, write_image
+from tests.tools.test_tools import call, fails, load
 
 TERMS = model_cfg()['terms']
 MODELS_BY_NAME = {
@@ -87,26 +86,19 @@ def logits_of(model, image):
     return torch.stack([sample.seg_logits.data for sample in samples])
 
 
-@pytest.fixture
-def tool(monkeypatch):
-    """The tool in this process, which saves the imports of another."""
-    monkeypatch.syspath_prepend(ROOT / 'tools')
-    yield importlib.import_module('export')
-    logging.disable(logging.NOTSET)
-
-
-def main(tool, monkeypatch, *args):
-    monkeypatch.setattr(sys, 'argv', ['export.py', *map(str, args)])
-    tool.main()
+@pytest.fixture(autouse=True)
+def _logs():
+    yield
+    logging.disable(logging.NOTSET)  # by the tool, in this process
 
 
 @pytest.mark.parametrize('name', MODELS_BY_NAME)
-def test_all_formats(tool, tmp_path, monkeypatch, capsys, name):
+def test_all_formats(tmp_path, name):
     pytest.importorskip('onnxruntime')
     model = trained(tmp_path, name)
     out = tmp_path / 'out'
-    main(tool, monkeypatch, tmp_path / 'config.py', tmp_path / 'iter_2.pth', out, '--size', 64, 96)
-    printed = capsys.readouterr().out
+    printed = call('export.py', tmp_path / 'config.py', tmp_path / 'iter_2.pth', out, '--size', 64,
+                   96).stdout
 
     assert torch.serialization.get_unsafe_globals_in_checkpoint(out / 'model.pth') == []
     assert (out / 'model.pth').stat().st_size < (tmp_path / 'iter_2.pth').stat().st_size
@@ -129,13 +121,13 @@ def test_all_formats(tool, tmp_path, monkeypatch, capsys, name):
     equal_logits(model, out)
 
 
-def test_pooling_that_rounds_up(tool, tmp_path):
+def test_pooling_that_rounds_up(tmp_path):
     pytest.importorskip('onnxruntime')
     cfg = model_cfg(type='EncoderDecoder')
     cfg.pop('terms')
     cfg.backbone.type = 'DeepLabResNet'
     model = MODELS.build(cfg).eval()
-    tool.export(model, tmp_path, (64, 96))
+    load('export.py').export(model, tmp_path, (64, 96))
     equal_logits(model, tmp_path)
 
 
@@ -158,7 +150,7 @@ def equal_logits(model, out):
 def test_what_cannot_be_exported(tmp_path):
     trained(tmp_path, 'fcn', **{'model.test_cfg': dict(
         mode='slide', crop_size=(32, 32), stride=(16, 16))})
-    done = run('export.py', tmp_path / 'config.py', tmp_path / 'iter_2.pth', tmp_path / 'out',
-               check=False)
+    done = call('export.py', tmp_path / 'config.py', tmp_path / 'iter_2.pth', tmp_path / 'out',
+                check=False)
     fails(done, 'model.pt2 and model.onnx are left out', 'test_cfg.mode')
     assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == ['model.pth', 'model.py']

@@ -9,7 +9,7 @@ from mmseg.registry import DATASETS, MODELS
 
 from tests.conftest import ROOT, write_gta
 from tests.models.test_cycle_gan import translator_cfg
-from tests.tools.test_tools import fails, run
+from tests.tools.test_tools import call, fails
 
 CONFIG = '''
 default_scope = 'mmseg'
@@ -42,7 +42,7 @@ def files(root):
 def test_a_translated_root(job, tmp_path):
     """It stands in for the source; its images are the network's; a second call writes nothing."""
     config, checkpoint, out = job
-    run('translate.py', *job)
+    call('translate.py', *job)
     source = tmp_path / 'gta'
     assert set(files(out)) == {*files(source), 'translated_by.txt'}
     for path in source.glob('labels/*'):
@@ -67,10 +67,10 @@ def test_a_translated_root(job, tmp_path):
     assert np.abs(written.astype(int) - expected).max() <= 1
 
     before = files(out)
-    run('translate.py', *job)
+    call('translate.py', *job)
     assert files(out) == before
     (out / 'images/00003.png').unlink()
-    run('translate.py', *job)
+    call('translate.py', *job)
     after = files(out)
     assert after.keys() == before.keys()
     assert {name for name in after if after[name] != before[name]} == {
@@ -80,23 +80,23 @@ def test_a_translated_root(job, tmp_path):
 def test_what_it_refuses(job, tmp_path):
     config, checkpoint, out = job
     for folder in ('gta', 'gta/images/out'):
-        fails(run('translate.py', config, checkpoint, tmp_path / folder, check=False),
+        fails(call('translate.py', config, checkpoint, tmp_path / folder, check=False),
               'is or lies in the source root')
     assert not (tmp_path / 'gta/images/out').exists()
-    run('translate.py', *job)
+    call('translate.py', *job)
     state = torch.load(checkpoint)['state_dict']
     torch.save({key: value + 1 for key, value in state.items()}, tmp_path / 'other.pth')
-    fails(run('translate.py', config, tmp_path / 'other.pth', out, check=False),
+    fails(call('translate.py', config, tmp_path / 'other.pth', out, check=False),
           'holds something else than images by this checkpoint')
-    fails(run('translate.py', config, tmp_path / 'none.pth', out, check=False),
+    fails(call('translate.py', config, tmp_path / 'none.pth', out, check=False),
           'there is no checkpoint')
     state.pop('to_target.layers.0.conv.weight')
     torch.save(state, tmp_path / 'half.pth')
-    fails(run('translate.py', config, tmp_path / 'half.pth', out, check=False),
+    fails(call('translate.py', config, tmp_path / 'half.pth', out, check=False),
           'is not one of this model')
     segmentor = ROOT / 'configs/structseg/segformerhead_lite0_demo_source-only.py'
-    fails(run('translate.py', segmentor, checkpoint, out, check=False), 'trains no translator')
+    fails(call('translate.py', segmentor, checkpoint, out, check=False), 'trains no translator')
     image = tmp_path / 'gta/images/00002.png'
     image.write_bytes(image.read_bytes()[:60])
-    fails(run('translate.py', config, checkpoint, tmp_path / 'new', check=False),
+    fails(call('translate.py', config, checkpoint, tmp_path / 'new', check=False),
           '00002.png cannot be read')

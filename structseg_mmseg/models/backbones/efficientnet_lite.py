@@ -1,3 +1,4 @@
+from functools import partial
 from typing import Optional, Sequence, Tuple
 
 from mmengine.model import BaseModule
@@ -91,6 +92,23 @@ class EfficientNetLite(BaseModule):
             if index in self.stage_ends:
                 features.append(x)
         return tuple(features[index] for index in self.out_indices)
+
+    def fix_padding(self) -> None:
+        """Make padding independent of the image's size, for exporters; features stay the same.
+
+        TensorFlow's padding is one pixel narrower on top and on the left for even sizes than for
+        odd ones, which no exporter follows; at the bottom and on the right it is the same for all.
+        So images and kernels are rotated by 180 degrees, and the features back.
+        """
+        for conv in self.modules():
+            if isinstance(conv, nn.Conv2d):
+                conv.weight.data = conv.weight.data.flip(2, 3)
+                conv.padding = tuple(rate * (size - 1) // 2
+                                     for rate, size in zip(conv.dilation, conv.kernel_size))
+                conv.forward = partial(nn.Conv2d.forward, conv)
+        self.register_forward_pre_hook(lambda _, inputs: inputs[0].flip(2, 3))
+        self.register_forward_hook(
+            lambda _, inputs, features: tuple(feature.flip(2, 3) for feature in features))
 
     def train(self, mode: bool = True) -> 'EfficientNetLite':
         """Set the mode; with ``norm_eval``, batch normalisation stays as in evaluation."""
