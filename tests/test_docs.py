@@ -40,7 +40,8 @@ COMMANDS = {
     'python tools/test.py': 'tests/tools/test_tools.py::test_train_and_test',
     'python tools/train.py': 'tests/tools/test_tools.py::test_train_and_test',
     'python tools/train.py $C/': 'takes hours, and needs game2video',
-    'python tools/train.py CONFIG --resume': 'tests/tools/test_tools.py::test_resume',
+    'python tools/train.py CONFIG --resume':
+        'tests/tools/test_tools.py::test_two_ranks_and_one_exchange_checkpoints',
     'python tools/train.py configs/structseg/deeplabv2_r101_gta2cs.py':
         'takes days on a GPU, and needs GTA5 and Cityscapes',
     'python tools/translate.py': 'tests/tools/test_translate.py::test_a_translated_root',
