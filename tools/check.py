@@ -225,7 +225,7 @@ def trial_config(cfg: Config, folder: str, faulty: Set[str]) -> Config:
     trial = deepcopy(cfg)
     trial.work_dir, trial.experiment_name = folder, Path(folder).name
     trial.log_level, trial.launcher, trial.resume = 'ERROR', 'none', False
-    trial.visualizer = None  # its backends may write elsewhere
+    trial.visualizer = dict(type='Visualizer', vis_backends=[])  # others may write elsewhere
     trial.default_hooks = dict(checkpoint=None, logger=None)
     trial.train_cfg.update(max_iters=ITERATIONS, val_begin=ITERATIONS + 1)
     if 'validation' in faulty:  # else InputCheckHook opens it

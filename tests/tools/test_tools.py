@@ -141,7 +141,7 @@ def test_benchmark_step(tmp_path, ablation):
     assert all(figures[key] > 0 for key in (
         'floor_ratio', 'sequential_ratio', 'memory_ratio', 'seconds', 'peak_bytes',
         'teraflops_per_second'))
-    parts = {'source pass', 'optimizers', 'rest', 'curves, in the passes', 'data, by one worker'}
+    parts = {'source pass', 'optimizers', 'rest', 'curves, in the passes'}
     if ablation != 'source-only':
         parts |= {'target pass'}
     if ablation == 'full':

@@ -1,6 +1,6 @@
 """Time one training iteration against what it must cost and what it would cost step by step.
 
-    python tools/analysis_tools/benchmark_step.py CONFIG [--source WxH] [--target WxH] [--[no-]tf32]
+    python tools/analysis_tools/benchmark_step.py CONFIG [--source WxH] [--target WxH] [--tf32]
         [--json FILE]
 
 On random images of the config's sizes (or of those given), on the GPU if there is one, it measures
@@ -23,6 +23,7 @@ import inspect
 import json
 import statistics
 import time
+from pathlib import Path
 
 import torch
 from mmengine.config import Config, DictAction
@@ -30,7 +31,7 @@ from mmengine.device import get_device
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 from mmengine.structures import PixelData
-from mmseg.registry import DATASETS, MODELS
+from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -48,21 +49,16 @@ def parse_args():
     parser.add_argument('--source', type=size, help='WxH of the source images')
     parser.add_argument('--target', type=size, help='WxH of the target images')
     parser.add_argument('--repeats', type=int, default=9)
-    parser.add_argument(
-        '--tf32', action=argparse.BooleanOptionalAction,
-        help="on a GPU: TF32 for float32's convolutions and matrix products, or for neither "
-        "(default: torch's, for convolutions alone)")
-    parser.add_argument('--json', help='file to write the figures to')
+    parser.add_argument('--tf32', action='store_true',
+                        help="TF32 also for float32's matrix products (torch's default: only for "
+                        'convolutions)')
+    parser.add_argument('--json', type=Path, help='file to write the figures to')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={})
     return parser.parse_args()
 
 
 def size(text):
     return tuple(map(int, text.split('x')))
-
-
-def set_tf32(allowed):
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = allowed
 
 
 class Bench:
@@ -276,34 +272,14 @@ def split(bench):
     return parts
 
 
-def data_seconds(cfg, samples=10):
-    """Seconds that one process takes to load an iteration's images; None if there are none."""
-    total = 0
-    for key in ('train_dataloader', 'target_dataloader'):
-        if cfg.get(key) is None:
-            continue
-        try:
-            dataset = DATASETS.build(cfg[key].dataset)
-        except InputError:
-            return None
-        dataset[0]
-        spent = [seconds(lambda: dataset[index % len(dataset)]) for index in range(samples)]
-        total += statistics.median(spent) * cfg[key].batch_size
-    return total
-
-
-def sizes(cfg, args):
-    """WxH of source and target images: given, or those of the config's resizing."""
-    found = []
-    for name, key in (('source', 'train_dataloader'), ('target', 'target_dataloader')):
-        given = getattr(args, name)
-        if given is None and cfg.get(key) is not None:
-            scales = [t.scale for t in cfg[key].dataset.pipeline if t.type == 'Resize']
-            if not scales:
-                raise InputError(f'{key} resizes nothing: give its size as --{name} WIDTHxHEIGHT')
-            given = scales[-1]
-        found.append(given)
-    return found
+def image_size(cfg, name, key):
+    """Width and height of a loader's images by its Resize; None without a loader."""
+    if cfg.get(key) is None:
+        return None
+    scales = [t.scale for t in cfg[key].dataset.pipeline if t.type == 'Resize']
+    if not scales:
+        raise InputError(f'{key} resizes nothing: give its size as --{name} WIDTHxHEIGHT')
+    return scales[-1]
 
 
 class TrafficCounterMode(TorchDispatchMode):
@@ -322,13 +298,13 @@ class TrafficCounterMode(TorchDispatchMode):
 def main():
     args = parse_args()
     torch.set_flush_denormal(True)  # some CPUs are ten times slower with them
-    if args.tf32 is not None:
-        set_tf32(args.tf32)
+    torch.backends.cuda.matmul.allow_tf32 = args.tf32
     cfg = Config.fromfile(args.config)
     cfg.merge_from_dict(args.cfg_options)
     torch.backends.cudnn.benchmark = cfg.env_cfg.cudnn_benchmark
     init_default_scope(cfg.default_scope)
-    bench = Bench(cfg, *sizes(cfg, args))
+    bench = Bench(cfg, args.source or image_size(cfg, 'source', 'train_dataloader'),
+                  args.target or image_size(cfg, 'target', 'target_dataloader'))
     bench.prepare()
     ways = dict(ours=bench.ours, floor=bench.floor, sequential=bench.sequential)
     if 'target' not in bench.data:
@@ -354,7 +330,6 @@ def main():
     for name in {call.name: None for call in bench.calls if '.' in call.name}:  # the terms' own
         parts[f'{name}, in the passes'] = statistics.median(
             seconds(lambda: bench.floor(name)) for _ in range(args.repeats))
-    parts['data, by one worker'] = data_seconds(cfg)
     ours = times.pop('ours')
     # Convolutions and matrix products, to be held against the device's peak.
     with FlopCounterMode(display=False) as counter:
@@ -374,10 +349,10 @@ def main():
         sequential_memory_ratio=peaks['ours'] / peaks['sequential'],
         seconds_of_parts=parts,
         device=str(bench.device))
-    print(json.dumps(result, indent=2))
+    text = json.dumps(result, indent=2)
+    print(text)
     if args.json:
-        with open(args.json, 'w') as file:
-            json.dump(result, file, indent=2)
+        args.json.write_text(text)
 
 
 if __name__ == '__main__':
