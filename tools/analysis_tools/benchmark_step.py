@@ -14,9 +14,9 @@ On random images of the config's sizes (or of those given), on the GPU if there 
 * stock, for a source-only config: mmseg's ``EncoderDecoder``.
 
 They take turns in one process; times and ratios are medians. Memory is the allocator's peak,
-parameters, gradients and optimizer states included; ``memory_ratio`` holds it against the larger of
-the two passes alone. With ``compile=True`` it is ours that is compiled; its parts and the passes
-alone are not. ``curves`` is what the log costs: norms of gradients at E and D's accuracy.
+parameters, gradients and optimizer states included; ``memory_ratio`` compares it with the largest
+pass alone. With ``compile=True`` it is ours that is compiled; its parts and the passes
+alone are not.
 """
 import argparse
 import inspect
@@ -39,8 +39,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from structseg_mmseg.engine.optim import AdaptationOptimWrapperConstructor
 from structseg_mmseg.errors import InputError, one_sentence_errors
-from structseg_mmseg.models.segmentors import AdaptationSegmentor
 from structseg_mmseg.models.adaptation import frozen
+from structseg_mmseg.models.segmentors import AdaptationSegmentor
 
 
 def parse_args():
@@ -73,7 +73,7 @@ class Bench:
         classes = self.model.num_classes
         batch = cfg.train_dataloader.batch_size
         self.data = dict(source=images(batch, *source, classes))
-        if cfg.get('target_dataloader') is not None:
+        if self.model.adapts:
             self.data['target'] = images(cfg.target_dataloader.batch_size, *target)
         self.train_step = self.model.train_step
         if cfg.get('compile'):
@@ -96,25 +96,26 @@ class Bench:
     def stock(self):
         self.stock_model.train_step(self.data['source'], self.stock_wrapper)
 
-    def losses_of(self, domain):
-        """Our pass on one domain, alone, without its backward; the target's comes first."""
+    def passes(self):
+        """The passes of our first step, as values, in turn."""
         model = self.model
-        with self.wrapper.optim_context(model):
-            batch = model.data_preprocessor(self.data[domain], True)
-            if domain == 'target':
-                losses, self.kept = model.target_loss(batch['inputs'])
-            else:
-                losses = model.loss(**batch, kept=self.kept)
-        return losses
+        batches = model.prepare(self.data, self.wrapper)
+        return model.passes(model.steps[0], batches)
 
-    def domain_pass(self, domain):
-        losses = self.losses_of(domain)
+    def run_pass(self, one):
+        """A pass forward, alone; its losses."""
+        with self.wrapper.optim_context(self.model):
+            self.model(one, mode='pass')
+        return one.losses
+
+    def pass_alone(self, one):
+        losses = self.run_pass(one)
         if losses:
             self.wrapper.backward(self.model.parse_losses(losses)[0])
 
     def prepare(self):
         """Record what an iteration asks of each network."""
-        model, self.calls, self.kept = self.model, [], None
+        model, self.calls = self.model, []
         networks = {name: getattr(model, name, None)
                     for name in ('backbone', 'neck', 'decode_head', 'auxiliary_head')}
         for name, term in model.terms.items():
@@ -144,15 +145,12 @@ class Bench:
         self.model.zero_grad()
 
     def sequential(self):
-        model = self.model
-        for domain in reversed(self.data):
-            losses = self.losses_of(domain)
-            losses = [loss for name, loss in losses.items() if 'loss' in name]
+        for one in self.passes():
+            losses = [loss for name, loss in self.run_pass(one).items() if 'loss' in name]
             for loss in losses:
                 self.wrapper.backward(loss, retain_graph=loss is not losses[-1])
                 loss.item()
         self.wrapper.update()
-        model._grad_norms = {}
 
     def resident(self):
         """Bytes of parameters, buffers, optimizer states and such gradients as there are."""
@@ -229,46 +227,16 @@ def peak(function):
 
 def split(bench):
     """Seconds of the parts of one of our iterations."""
-    model, wrapper, parts = bench.model, bench.wrapper, {}
+    parts = {}
 
-    def timed(name, function):
-        def call(*args, **kwargs):
-            begin = time.perf_counter()
-            result = function(*args, **kwargs)
-            synchronize()
-            parts[name] = parts.get(name, 0) + time.perf_counter() - begin
-            return result
-        return call
+    def timed(name, function, *args):
+        parts[name] = parts.get(name, 0) + seconds(lambda: function(*args))
 
-    names = dict(target_loss='target pass', loss='source pass', mixed_loss='mixed pass')
-    forward, backward, update = model.forward, wrapper.backward, wrapper.update
-    current = []
-
-    def pass_forward(*args, mode, **kwargs):
-        current[:] = [names[mode]]
-        return timed(current[0], forward)(*args, mode=mode, **kwargs)
-
-    # What the curves cost: norms of gradients, and how often a discriminator is right.
-    curves = 'curves, in the passes'
-    parts[curves] = 0
-    norm = torch.linalg.vector_norm
-    judges = [term for term in model.terms.values() if hasattr(term, 'accuracy')]
-
-    model.forward = pass_forward
-    wrapper.backward = lambda *args, **kwargs: timed(current[0], backward)(*args, **kwargs)
-    wrapper.update = timed('optimizers', update)
-    torch.linalg.vector_norm = timed(curves, norm)
-    for term in judges:
-        term.accuracy = timed(curves, term.accuracy)
-    try:
-        total = seconds(lambda: model.train_step(bench.data, wrapper))
-    finally:
-        torch.linalg.vector_norm = norm
-        for term in judges:
-            del term.accuracy
-        del model.forward
-        wrapper.backward, wrapper.update = backward, update
-    parts['rest'] = total - sum(parts.values()) + parts[curves]
+    passes = []
+    timed('preparation', lambda: passes.extend(bench.passes()))
+    for one in passes:
+        timed(f'{one.name} pass', bench.pass_alone, one)
+    timed('optimizers', bench.wrapper.update)
     return parts
 
 
@@ -322,10 +290,9 @@ def main():
             f'{name} {values[-1]:.3f} s' for name, values in times.items() if values), flush=True)
     parts = [split(bench) for _ in range(3)]
     peaks = {name: bench.resident() + peak(way) for name, way in ways.items()}
-    for domain in bench.data:  # so that there are gradients, as in all but the first pass
-        bench.domain_pass(domain)
-    alone = bench.resident() + max(
-        peak(lambda: bench.domain_pass(domain)) for domain in bench.data)
+    for one in bench.passes():  # so that there are gradients, as in all but the first pass
+        bench.pass_alone(one)
+    alone = bench.resident() + max(peak(lambda: bench.pass_alone(one)) for one in bench.passes())
     parts = {name: statistics.median(part[name] for part in parts) for name in parts[0]}
     for name in {call.name: None for call in bench.calls if '.' in call.name}:  # the terms' own
         parts[f'{name}, in the passes'] = statistics.median(

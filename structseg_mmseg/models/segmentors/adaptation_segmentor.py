@@ -129,7 +129,7 @@ class AdaptationSegmentor(EncoderDecoder):
         logs: Dict[str, Tensor] = {}
         total, updated = 0, False
         for step in self._due_steps():
-            passes = self._passes(step, batches, data.get('pictures'))
+            passes = self.passes(step, batches, data.get('pictures'))
             log: Dict[str, Dict[str, Tensor]] = {}
             for one in passes:
                 # Gradients are exchanged between ranks once, by the last pass.
@@ -166,8 +166,8 @@ class AdaptationSegmentor(EncoderDecoder):
             if step.when is None or self.terms[step.when].ready:
                 yield from (step for _ in range(step.times))
 
-    def _passes(self, step: Step, batches: Dict[str, Batch],
-                pictures: Optional[Dict[str, dict]]) -> List[Pass]:
+    def passes(self, step: Step, batches: Dict[str, Batch],
+               pictures: Optional[Dict[str, dict]] = None) -> List[Pass]:
         """The passes of a step, as they run: the source's last."""
         notes: Dict[str, dict] = {name: {} for name in self.terms}
         names = [name for name in batches if name == 'source' or name in self.terms.passes]
