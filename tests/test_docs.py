@@ -31,7 +31,8 @@ COMMANDS = {
     'python tools/dataset_converters/count_class_sizes.py':
         'tests/tools/test_count_class_sizes.py::test_it_counts_whole_labels',
     'python tools/export.py': 'tests/tools/test_export.py::test_what_cannot_be_exported',
-    'python tools/gpu_report.py': 'tests/tools/test_gpu_report.py::test_a_report_goes_on_where_it_was',
+    'python tools/gpu_report.py':
+        'tests/tools/test_gpu_report.py::test_a_report_goes_on_where_it_was',
     'python tools/infer.py': 'tests/tools/test_tools.py::test_infer',
     'python tools/model_converters/adaptsegnet2mmseg.py':
         'tests/tools/test_adaptsegnet2mmseg.py::test_trained_checkpoint',

@@ -5,13 +5,7 @@ from mmengine.registry import Registry
 from torch.utils.data import DataLoader, Dataset
 
 from structseg_mmseg.errors import InputError, NonFiniteLossError, one_sentence_errors, sentence_of
-
-
-def sentence(raiser) -> str:
-    with pytest.raises(SystemExit) as stop, one_sentence_errors():
-        raiser()
-    assert stop.value.code.startswith('error: ') and '\n' not in stop.value.code
-    return stop.value.code.removeprefix('error: ')
+from tests.helpers.tools import sentence
 
 
 def test_plain_and_with_a_cause():

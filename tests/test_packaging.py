@@ -13,7 +13,7 @@ from mmengine.fileio import load
 
 from structseg_mmseg.demo.street_worlds import draw_worlds
 from structseg_mmseg.version import __version__
-from tests.conftest import ROOT
+from tests.helpers import ROOT
 
 CONFIGS = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob('configs/[!_]*/*.py'))
 

@@ -6,7 +6,9 @@ from mmseg.registry import RUNNERS
 
 from structseg_mmseg.demo.street_worlds import draw_worlds
 from structseg_mmseg.engine.checkpoint import load_from_local
-from tests.conftest import ROOT, model_cfg, write_acdc, write_synthia
+from tests.helpers import ROOT
+from tests.helpers.data import write_acdc, write_synthia
+from tests.helpers.models import model_cfg
 
 CONDITIONS = ('fog', 'night', 'rain', 'snow')
 SIZE = (40, 64)

@@ -8,7 +8,8 @@ from mmseg.models.segmentors import EncoderDecoder
 from mmseg.registry import MODELS
 
 from structseg_mmseg.models.segmentors import AdvReconSegmentor
-from tests.conftest import ABLATIONS, ROOT, batch
+from tests.helpers import ROOT
+from tests.helpers.models import ABLATIONS, batch
 
 ALL = sorted((ROOT / 'configs').glob('[!_]*/*.py'))
 TRANSLATORS = [path for path in ALL if path.stem.startswith('cyclegan')]

@@ -10,8 +10,8 @@ from PIL import Image
 
 from structseg_mmseg.datasets import UnreadableInputError, check_headers
 from structseg_mmseg.errors import InputError
-from tests.conftest import write_gta, write_image
-from tests.datasets.test_label_ids import PIPELINE, UNLABELLED, cityscapes, gta
+from tests.helpers.data import PIPELINE, UNLABELLED, cityscapes, gta, write_gta, write_image
+
 
 def checked(dataset, index=0):
     """A sample that tools/check.py would let pass."""

@@ -8,25 +8,8 @@ from mmseg.datasets import CityscapesDataset
 
 from structseg_mmseg.datasets import CityscapesLabelIdsDataset, GTADataset, SynthiaDataset
 from structseg_mmseg.errors import InputError
-from tests.conftest import write_cityscapes, write_gta, write_image, write_synthia
-
-PIPELINE = [dict(type='LoadImageFromFile', imdecode_backend='pillow'),
-            dict(type='LoadAnnotations'), dict(type='MapLabelIds'), dict(type='PackSegInputs')]
-UNLABELLED = [PIPELINE[0], PIPELINE[3]]
-
-
-def gta(root, **kwargs):
-    kwargs.setdefault('pipeline', PIPELINE)
-    kwargs.setdefault('data_prefix', dict(img_path='images', seg_map_path='labels'))
-    return GTADataset(data_root=str(root), **kwargs)
-
-
-def cityscapes(root, split='train', labelled=True, **kwargs):
-    prefix = dict(img_path=f'leftImg8bit/{split}')
-    if labelled:
-        prefix['seg_map_path'] = f'gtFine/{split}'
-    kwargs.setdefault('pipeline', PIPELINE if labelled else UNLABELLED)
-    return CityscapesLabelIdsDataset(data_root=str(root), data_prefix=prefix, **kwargs)
+from tests.helpers.data import (PIPELINE, cityscapes, gta, write_cityscapes, write_gta, write_image,
+                                write_synthia)
 
 
 def test_label_map_is_cityscapesscripts():

@@ -9,7 +9,7 @@ from torch import nn
 
 from structseg_mmseg.engine.adabn import estimate_statistics
 from structseg_mmseg.errors import InputError
-from tests.conftest import NUM_CLASSES, batch, model_cfg
+from tests.helpers.models import NUM_CLASSES, batch, model_cfg
 
 
 @MODELS.register_module()

@@ -7,7 +7,8 @@ from mmengine.optim import PolyLR, build_optim_wrapper
 from mmseg.registry import MODELS
 
 from structseg_mmseg.errors import InputError
-from tests.conftest import ABLATIONS, ROOT, model_cfg, optim_cfg
+from tests.helpers import ROOT
+from tests.helpers.models import ABLATIONS, model_cfg, optim_cfg
 
 
 @pytest.mark.parametrize('ablation', ABLATIONS)

@@ -2,7 +2,6 @@ import itertools
 import sys
 from collections import Counter
 from copy import deepcopy
-from zlib import crc32
 
 import pytest
 import torch
@@ -17,10 +16,10 @@ from structseg_mmseg.engine.checkpoint import load_from_local
 from structseg_mmseg.engine.runner import adaptation_train_loop
 from structseg_mmseg.engine.runner.adaptation_train_loop import SeededDataset
 from structseg_mmseg.errors import InputError, NonFiniteLossError
-from tests.conftest import NUM_CLASSES, model_cfg, optim_cfg, write_cityscapes, write_gta
-
-CLASSES = ('road', 'sidewalk', 'building', 'wall', 'fence')
-NAMES = itertools.count()
+from tests.helpers.data import write_cityscapes, write_gta
+from tests.helpers.models import NUM_CLASSES, model_cfg, optim_cfg
+from tests.helpers.runs import (CLASSES, RANDOM, Recorder, assert_equal_checkpoints, record,
+                                runner_cfg, train)
 
 
 @pytest.fixture
@@ -31,101 +30,6 @@ def read(monkeypatch):
     monkeypatch.setattr(LabelIdsDataset, 'prepare_data',
                         lambda self, idx: indices.append(idx) or original(self, idx))
     return indices
-
-
-@pytest.fixture
-def trees(tmp_path):
-    return write_gta(tmp_path / 'gta', 5), write_cityscapes(tmp_path / 'cs', 3)
-
-
-def runner_cfg(trees, work_dir, max_iters, source_batch=2, target_batch=1, workers=0, seed=0,
-               parts=(True, True), augment=(), **kwargs) -> dict:
-    load = dict(type='LoadImageFromFile')
-    labels = [dict(type='LoadAnnotations'), dict(type='MapLabelIds')]
-    pack = dict(type='PackSegInputs')
-
-    def loader(batch_size, **dataset):
-        return dict(batch_size=batch_size, num_workers=workers,
-                    sampler=dict(type='InfiniteSampler', shuffle=True),
-                    dataset=dict(metainfo=dict(classes=CLASSES), **dataset))
-
-    cfg = dict(
-        model=model_cfg(*parts),
-        work_dir=str(work_dir),
-        experiment_name=f'loop{next(NAMES)}',
-        train_dataloader=loader(source_batch, type='GTADataset', data_root=str(trees[0]),
-                                data_prefix=dict(img_path='images', seg_map_path='labels'),
-                                pipeline=[load, *labels, *augment, pack]),
-        train_cfg=dict(type='AdaptationTrainLoop', max_iters=max_iters, val_interval=1000),
-        optim_wrapper=optim_cfg(),
-        param_scheduler=[dict(type='PolyLR', power=0.9, eta_min=0, end=21, by_epoch=False)],
-        default_hooks=dict(checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=1000),
-                           logger=dict(type='LoggerHook', log_metric_by_epoch=False)),
-        custom_hooks=[dict(type='InputCheckHook')],
-        log_processor=dict(by_epoch=False),
-        log_level='WARNING',
-        randomness=dict(seed=seed),
-        default_scope='mmseg')
-    if any(parts):
-        cfg['target_dataloader'] = loader(
-            target_batch, type='CityscapesLabelIdsDataset', data_root=str(trees[1]),
-            data_prefix=dict(img_path='leftImg8bit/train'), pipeline=[load, *augment, pack])
-    cfg.update(kwargs)
-    return cfg
-
-
-class Recorder(Hook):
-    """Notes the files and pixels of each batch, and the weights after each iteration."""
-
-    def __init__(self):
-        self.seen = dict(source=[], target=[])
-        self.pixels = dict(source=[], target=[])
-        self.weights = []
-
-    def before_train_iter(self, runner, batch_idx, data_batch=None):
-        for domain in self.seen.keys() & data_batch.keys():
-            batch = data_batch[domain]
-            self.seen[domain].append([s.img_path for s in batch['data_samples']])
-            self.pixels[domain].append([crc32(i.numpy().tobytes()) for i in batch['inputs']])
-
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        model = getattr(runner.model, 'module', runner.model)
-        self.weights.append({name: p.detach().clone() for name, p in model.named_parameters()})
-
-
-def record(cfg):
-    runner = RUNNERS.build(Config(cfg))
-    recorder = Recorder()
-    runner.register_hook(recorder)
-    runner.train()
-    return recorder
-
-
-def train(cfg):
-    recorder = record(cfg)
-    checkpoint = load_from_local(f'{cfg["work_dir"]}/iter_{cfg["train_cfg"]["max_iters"]}.pth')
-    return checkpoint, recorder.seen
-
-
-def assert_equal(a, b, path=''):
-    assert type(a) is type(b), path
-    if isinstance(a, dict):
-        assert a.keys() == b.keys(), path
-        for key in a:
-            assert_equal(a[key], b[key], f'{path}.{key}')
-    elif isinstance(a, (list, tuple)):
-        assert len(a) == len(b), path
-        for index, (x, y) in enumerate(zip(a, b)):
-            assert_equal(x, y, f'{path}[{index}]')
-    elif isinstance(a, torch.Tensor):
-        assert torch.equal(a, b), path
-    else:
-        assert a == b, path
-
-
-def assert_equal_checkpoints(a, b):
-    for key in ('state_dict', 'optimizer', 'param_schedulers'):
-        assert_equal(a[key], b[key], key)
 
 
 def test_loaders_are_independent(trees, tmp_path):
@@ -163,9 +67,6 @@ def test_resume_is_exact(trees, tmp_path, parts, workers):
         assert_equal_checkpoints(first, straight)
 
 
-RANDOM = dict(
-    augment=[dict(type='RandomFlip', prob=0.5), dict(type='PhotoMetricDistortion')],
-    model=model_cfg(decode_head=dict(model_cfg()['decode_head'], dropout_ratio=0.5)))
 EMA = dict(custom_hooks=[dict(type='InputCheckHook'), dict(type='EMAHook', momentum=0.25)])
 OPTIONS = {
     'random transforms and dropout': RANDOM,

@@ -13,8 +13,10 @@ from mmseg.registry import MODELS
 
 from structseg_mmseg.engine.checkpoint import check_fit
 from structseg_mmseg.errors import InputError
-from tests.conftest import ROOT, model_cfg, write_cityscapes, write_gta
-from tests.engine.test_adaptation_train_loop import runner_cfg
+from tests.helpers import ROOT
+from tests.helpers.data import write_cityscapes, write_gta
+from tests.helpers.models import model_cfg
+from tests.helpers.runs import runner_cfg
 
 
 class Exploit:

@@ -6,9 +6,8 @@ from mmseg.registry import RUNNERS
 
 from structseg_mmseg.engine.config_check import _parts, check_config
 from structseg_mmseg.errors import InputError, one_sentence_errors
-from tests.conftest import ROOT
-from tests.engine.test_adaptation_train_loop import runner_cfg
-from tests.engine.test_adaptation_train_loop import trees  # noqa: F401
+from tests.helpers import ROOT
+from tests.helpers.runs import runner_cfg
 
 CONFIGS = sorted(ROOT.glob('configs/[!_]*/*.py'))
 
@@ -88,13 +87,13 @@ def test_configs_of_the_package_and_what_is_near_them(path):
     ('target_dataloader.dataset.data_prefix', {}, 'data_prefix has no img_path: name the folder'),
     ('train_dataloader.dataset.ann_file', 'none.txt', 'there is no list'),
 ])
-def test_a_wrong_setting_is_one_sentence(trees, tmp_path, key, value, says):  # noqa: F811
+def test_a_wrong_setting_is_one_sentence(trees, tmp_path, key, value, says):
     sentence = start(trees, tmp_path, key, value)
     assert says in sentence
     assert key in sentence or says.startswith((' ', 'there', 'data_prefix', 'Advrsary'))
 
 
-def start(trees, tmp_path, key, value):  # noqa: F811
+def start(trees, tmp_path, key, value):
     """What two iterations with a key changed say."""
     cfg = Config(runner_cfg(trees, tmp_path / 'work', 2, runner_type='AdaptationRunner'))
     set_key(cfg, key, value)
@@ -104,13 +103,13 @@ def start(trees, tmp_path, key, value):  # noqa: F811
     return stop.value.code
 
 
-def test_a_pipeline_that_packs_nothing(trees, tmp_path):  # noqa: F811
+def test_a_pipeline_that_packs_nothing(trees, tmp_path):
     sentence = start(trees, tmp_path, 'target_dataloader.dataset.pipeline', [])
     assert sentence == ('error: the pipeline of the target data gives no inputs: end it with '
                         'PackSegInputs')
 
 
-def test_a_work_dir_that_cannot_be(trees, tmp_path):  # noqa: F811
+def test_a_work_dir_that_cannot_be(trees, tmp_path):
     (tmp_path / 'file').write_text('')
     sentence = start(trees, tmp_path, 'work_dir', str(tmp_path / 'file/deep'))
     assert str(tmp_path / 'file') in sentence and 'give another' in sentence

@@ -21,8 +21,9 @@ from structseg_mmseg.engine import distributed
 from structseg_mmseg.engine.hooks import InputCheckHook
 from structseg_mmseg.engine.runner import AdaptationRunner
 from structseg_mmseg.errors import InputError
-from tests.conftest import model_cfg, write_cityscapes, write_gta
-from tests.engine.test_adaptation_train_loop import runner_cfg
+from tests.helpers.data import write_cityscapes, write_gta
+from tests.helpers.models import model_cfg
+from tests.helpers.runs import runner_cfg
 
 # Its server has imported all this and nothing more: each process starts at once, and afresh.
 PROCESSES = multiprocessing.get_context('forkserver')

@@ -8,9 +8,8 @@ import torch.multiprocessing as mp
 from mmengine.registry import init_default_scope
 
 from structseg_mmseg.engine.checkpoint import load_from_local
-from tests.conftest import write_cityscapes, write_gta
-from tests.engine.test_adaptation_train_loop import (RANDOM, assert_equal_checkpoints, record,
-                                                     runner_cfg)
+from tests.helpers.data import write_cityscapes, write_gta
+from tests.helpers.runs import RANDOM, assert_equal_checkpoints, record, runner_cfg
 
 RANKS = 2
 

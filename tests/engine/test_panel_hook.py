@@ -4,9 +4,8 @@ import pytest
 import torch
 
 from structseg_mmseg.engine.hooks.panel_hook import TITLE, panel
-from tests.conftest import ABLATIONS, model_cfg, normed_cfg
-from tests.engine.test_adaptation_train_loop import assert_equal_checkpoints, runner_cfg, train
-from tests.engine.test_adaptation_train_loop import trees  # noqa: F401
+from tests.helpers.models import ABLATIONS, model_cfg, normed_cfg
+from tests.helpers.runs import assert_equal_checkpoints, runner_cfg, train
 
 TILES = {  # image, prediction and entropy are in all; the truth in the source's
     'source-only': dict(source=4), 'target-statistics': dict(source=4, target=3),
@@ -14,7 +13,7 @@ TILES = {  # image, prediction and entropy are in all; the truth in the source's
     'full': dict(source=6, target=5)}
 
 
-def cfg_of(ablation, trees, work_dir, interval, make=model_cfg, **kwargs):  # noqa: F811
+def cfg_of(ablation, trees, work_dir, interval, make=model_cfg, **kwargs):
     model = make(*ABLATIONS[ablation])
     model['decode_head'].update(dropout_ratio=0.5)  # draws random numbers as it decodes
     cfg = runner_cfg(trees, work_dir, 3, model=model, **kwargs)
@@ -25,7 +24,7 @@ def cfg_of(ablation, trees, work_dir, interval, make=model_cfg, **kwargs):  # no
 
 @pytest.mark.parametrize('make,ablation', [
     *((model_cfg, ablation) for ablation in ABLATIONS), (normed_cfg, 'feature-level')])
-def test_a_run_that_is_drawn_is_the_same_run(make, ablation, trees, tmp_path):  # noqa: F811
+def test_a_run_that_is_drawn_is_the_same_run(make, ablation, trees, tmp_path):
     parts = dict(parts=(False, False)) if ablation == 'source-only' else {}
     drawn, plain = (train(cfg_of(ablation, trees, tmp_path / str(interval), interval, make,
                                  **parts))[0] for interval in (2, 100))
@@ -58,7 +57,7 @@ def test_the_tiles():
     assert (shown == hot).all() and (entropy[:, :3] == hot).all() and (entropy[:, 3:] == cold).all()
 
 
-def test_it_goes_with_compilation(trees, tmp_path):  # noqa: F811
+def test_it_goes_with_compilation(trees, tmp_path):
     cfg = cfg_of('full', trees, tmp_path, 2, compile=dict(backend='aot_eager'))
     train(cfg)
     assert len(list(tmp_path.rglob('vis_image/*.png'))) == 2

@@ -7,9 +7,8 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmseg.registry import RUNNERS
 
-from tests.conftest import ROOT
-from tests.engine.test_adaptation_train_loop import runner_cfg
-from tests.engine.test_adaptation_train_loop import trees  # noqa: F401
+from tests.helpers import ROOT
+from tests.helpers.runs import runner_cfg
 
 ITERATIONS = int(os.environ.get('SOAK', 96))
 INTERVAL = ITERATIONS // 16
@@ -30,7 +29,7 @@ class Probe(Hook):
             self.files.append(len(list(Path('/proc/self/fd').iterdir())))
 
 
-def test_nothing_grows(trees, tmp_path):  # noqa: F811
+def test_nothing_grows(trees, tmp_path):
     """With every hook on, validation, the best checkpoint and averaged weights."""
     cfg = runner_cfg(trees, tmp_path, ITERATIONS, workers=1)
     runtime = Config.fromfile(ROOT / 'configs/_base_/default_runtime.py').to_dict()

@@ -4,12 +4,11 @@ from mmengine.runner import Runner
 from torch.utils.data import ConcatDataset, Dataset
 
 from structseg_mmseg.engine.hooks.summary_hook import summary
-from tests.engine.test_adaptation_train_loop import runner_cfg
-from tests.engine.test_adaptation_train_loop import trees  # noqa: F401
+from tests.helpers.runs import runner_cfg
 
 
 @pytest.fixture
-def cfg(trees, tmp_path):  # noqa: F811
+def cfg(trees, tmp_path):
     cfg = runner_cfg(trees, tmp_path, 1, runner_type='AdaptationRunner', log_level='INFO')
     cfg['default_hooks']['summary'] = dict(type='SummaryHook')
     return Config(cfg)

@@ -15,16 +15,13 @@ from mmseg.registry import RUNNERS
 from structseg_mmseg.engine.checkpoint import load_from_local
 from structseg_mmseg.engine.runner import adaptation_runner
 from structseg_mmseg.errors import InputError
-from tests.conftest import process_group
-from tests.engine.test_adaptation_train_loop import trees  # noqa: F401
-from tests.engine.test_adaptation_train_loop import assert_equal_checkpoints, record, train
-from tests.engine.test_atomic_checkpoint_hook import PROCESSES, run
-from tests.engine.test_atomic_checkpoint_hook import cfg as plain_cfg
-from tests.test_errors import sentence
+from tests.helpers.runs import (PROCESSES, assert_equal_checkpoints, checkpoint_cfg, process_group,
+                                record, run, train)
+from tests.helpers.tools import sentence
 
 
 def cfg(*args, **kwargs):
-    return dict(plain_cfg(*args, **kwargs), runner_type='AdaptationRunner')
+    return dict(checkpoint_cfg(*args, **kwargs), runner_type='AdaptationRunner')
 
 
 def with_tests(config):
@@ -67,7 +64,7 @@ class FillDisk(Hook):
     (0, dict(logger=dict(type='LoggerHook', interval=2, log_metric_by_epoch=False),
              panel=dict(type='PanelHook', interval=2)), 'the log')],
     ids=['checkpoint', 'picture and log'])
-def test_a_full_disk(disk, trees, free, options, file, capfd):  # noqa: F811
+def test_a_full_disk(disk, trees, free, options, file, capfd):
     """One sentence, a sound checkpoint, nothing half written; with room the run goes on."""
     def fill():
         config = cfg(trees, disk / 'work', 3)
@@ -85,7 +82,7 @@ def test_a_full_disk(disk, trees, free, options, file, capfd):  # noqa: F811
     assert train(cfg(trees, disk / 'work', 3, resume=True))[0]['meta']['iter'] == 3
 
 
-def test_a_read_only_disk(disk, trees):  # noqa: F811
+def test_a_read_only_disk(disk, trees):
     (disk / 'there').mkdir()
     subprocess.run(['mount', '-o', 'remount,ro', disk], check=True)
     for name in ('there', 'new'):
@@ -104,7 +101,7 @@ def resume_on_a_rank(rank, folder, options):
             type='AdaptationDistributedDataParallel')))
 
 
-def test_a_damaged_checkpoint_is_passed_over(trees, tmp_path):  # noqa: F811
+def test_a_damaged_checkpoint_is_passed_over(trees, tmp_path):
     """Whatever the damage; but none from behind it is taken, and none for one that is named."""
     work_dir = tmp_path / 'work'
     straight, _ = train(cfg(trees, work_dir, 4, keep=-1))
@@ -143,7 +140,7 @@ def test_a_damaged_checkpoint_is_passed_over(trees, tmp_path):  # noqa: F811
         record(options)
 
 
-def test_nothing_to_resume(trees, tmp_path):  # noqa: F811
+def test_nothing_to_resume(trees, tmp_path):
     """``load_from`` initialises then: a job script may always pass ``--resume``."""
     train(cfg(trees, tmp_path / 'first', 4))
     options = cfg(trees, tmp_path / 'second', 2, load_from=str(tmp_path / 'first/iter_4.pth'))
@@ -152,7 +149,7 @@ def test_nothing_to_resume(trees, tmp_path):  # noqa: F811
     assert_equal_checkpoints(resumed, initialised)
 
 
-def test_another_config_is_told(trees, tmp_path):  # noqa: F811
+def test_another_config_is_told(trees, tmp_path):
     """By the lines that differ from the text in the checkpoint."""
     train(cfg(trees, tmp_path, 1))
     options = cfg(trees, tmp_path, 2, resume=True)
@@ -164,7 +161,7 @@ def test_another_config_is_told(trees, tmp_path):  # noqa: F811
     assert said.splitlines()[1].startswith('-') and not said.splitlines()[3].startswith(('-', '+'))
 
 
-def test_one_training_at_a_time(trees, tmp_path, monkeypatch):  # noqa: F811
+def test_one_training_at_a_time(trees, tmp_path, monkeypatch):
     """The second is told of the first; when that one is killed, it begins at once."""
     work_dir = tmp_path / 'work'
     process = PROCESSES.Process(target=run, args=(cfg(trees, work_dir, 100_000, workers=1), ))

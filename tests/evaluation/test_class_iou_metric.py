@@ -7,7 +7,7 @@ from cityscapesscripts.helpers.labels import trainId2label
 from structseg_mmseg.datasets import CityscapesLabelIdsDataset
 from structseg_mmseg.errors import InputError
 from structseg_mmseg.evaluation import ClassIoUMetric
-from tests.conftest import write_image
+from tests.helpers.data import write_image
 
 
 def test_against_cityscapesscripts(tmp_path):

@@ -14,10 +14,9 @@ from structseg_mmseg.errors import InputError
 from structseg_mmseg.models.adaptation import Batch
 from structseg_mmseg.models.terms import Term
 from structseg_mmseg.models.wrappers import AdaptationDistributedDataParallel
-from tests.conftest import ROOT, batch, model_cfg, optim_cfg, process_group
-from tests.engine.test_adaptation_train_loop import assert_equal_checkpoints, runner_cfg, train
-from tests.engine.test_adaptation_train_loop import trees  # noqa: F401
-from tests.models.test_adv_recon_segmentor import build, domains, iterate
+from tests.helpers import ROOT
+from tests.helpers.models import batch, build, domains, iterate, model_cfg, optim_cfg
+from tests.helpers.runs import assert_equal_checkpoints, process_group, runner_cfg, train
 
 PAGE = (ROOT / 'docs/add_a_method.md').read_text()
 for code in re.findall(r'```python\n((?:from|@MODELS).*?)```', PAGE, re.DOTALL):
@@ -116,7 +115,7 @@ LOGS = {
 
 
 @pytest.mark.parametrize('term', LOGS)
-def test_it_trains_and_resumes(term, trees, tmp_path):  # noqa: F811
+def test_it_trains_and_resumes(term, trees, tmp_path):
     """Bitwise, with every loss in the log and an optimizer of its own."""
     def cfg(name, iterations):
         return runner_cfg(trees, tmp_path / name, iterations, model=cfg_with(term),

@@ -9,8 +9,8 @@ from torch import nn
 
 from structseg_mmseg.errors import InputError
 from structseg_mmseg.models.wrappers import AdaptationDistributedDataParallel
-from tests.conftest import ABLATIONS, model_cfg, optim_cfg, process_group
-from tests.models.test_adv_recon_segmentor import build, domains
+from tests.helpers.models import ABLATIONS, build, domains, model_cfg, optim_cfg
+from tests.helpers.runs import process_group
 
 BATCH = 2  # of a rank
 ITERATIONS = 5

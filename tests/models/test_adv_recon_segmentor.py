@@ -11,141 +11,10 @@ from mmseg.registry import MODELS
 
 from structseg_mmseg.errors import InputError, NonFiniteLossError
 from structseg_mmseg.models.terms import Adversary
+from tests.helpers.models import (ABLATIONS, LAMBDA_ADV, LAMBDA_REC, NUM_CLASSES, batch, build,
+                                  domains, model_cfg, networks, normed_cfg, optim_cfg,
+                                  sequential_optimizers, sequential_step)
 from tests.helpers.passes import run_pass
-from tests.conftest import ABLATIONS, NUM_CLASSES, batch, model_cfg, normed_cfg, optim_cfg
-
-LAMBDA_REC, LAMBDA_ADV = 1e-3, 0.3  # of model_cfg
-
-
-def build(seed: int = 0, double: bool = True, cfg=None, **kwargs):
-    torch.manual_seed(seed)
-    cfg = cfg or model_cfg(**kwargs)
-    if double:
-        cfg['data_preprocessor'].update(type='DoublePreProcessor')
-    model = MODELS.build(cfg)
-    model.init_weights()
-    return model.double() if double else model
-
-
-def domains(generator, size: int = 2, valid: bool = False) -> dict:
-    """A batch of each domain; no label is to be ignored if all are to be valid."""
-    # Neither size is a multiple of the stride, so features reach past the image.
-    data = dict(source=batch(generator, 36, 52, labelled=True, size=size),
-                target=batch(generator, 28, 44, labelled=False, size=size))
-    if valid:
-        for sample in data['source']['data_samples']:
-            sample.gt_sem_seg.data.clamp_(max=NUM_CLASSES - 1)
-    return data
-
-
-def iterate(model, optim: dict, share=slice(None)) -> None:
-    """Three iterations on batches of four, or on a rank's share of them."""
-    wrapper = build_optim_wrapper(model, optim)
-    generator = torch.Generator().manual_seed(0)
-    for _ in range(3):
-        data = domains(generator, size=4, valid=True)
-        model.train_step({domain: {key: value[share] for key, value in part.items()}
-                          for domain, part in data.items()}, wrapper)
-
-
-def networks(model) -> tuple:
-    """G and D, each None where the model has not its term."""
-    reconstruction, adversary = (
-        model.terms[name] if name in model.terms else None
-        for name in ('reconstruction', 'adversary'))
-    return (reconstruction and reconstruction.decoder, adversary and adversary.discriminator)
-
-
-def sequential_step(model, optimizers, data, mode: str, max_norm: float = float('inf')) -> None:
-    """One iteration, naively: a backward for each term, D's parameters frozen by hand.
-
-    The gradients of each optimizer are scaled down to ``max_norm``, as by torch's clip_grad_norm_.
-
-    Written from the paper and from the description of reference [14]; of the project it uses the
-    networks, nothing else.
-    """
-    E, S, (G, D) = model.backbone, model.decode_head, networks(model)
-    mean = torch.tensor([104., 116., 122.]).double().view(3, 1, 1)
-    std = torch.tensor([58., 57., 56.]).double().view(3, 1, 1)
-    encoder = list(E.parameters())
-    for optimizer in optimizers:
-        optimizer.zero_grad()
-    E_grads = {'segmentation': [torch.zeros_like(p) for p in encoder],
-               'reconstruction': [torch.zeros_like(p) for p in encoder]}
-
-    def backward(loss, branch):
-        """Into all parameters but E's, which are kept apart by branch."""
-        for p in encoder:
-            p.grad = None
-        loss.backward(retain_graph=True)
-        for total, p in zip(E_grads[branch], encoder):
-            total += p.grad
-
-    def reconstruction(x, image):
-        raw = (image * std + mean) / 127.5 - 1
-        output = G(x)[:, :, :image.shape[2], :image.shape[3]]
-        return LAMBDA_REC * (output - raw).abs().sum(dim=(1, 2, 3)).mean()
-
-    predictions = {}
-    for domain in ('source', 'target'):
-        images = torch.stack([(i.double() - mean) / std for i in data[domain]['inputs']])
-        x = E(images)
-        logits = S(x)
-        predictions[domain] = logits.softmax(1)
-        if domain == 'source':
-            label = torch.stack([s.gt_sem_seg.data[0] for s in data[domain]['data_samples']])
-            up = F.interpolate(logits, size=label.shape[1:], mode='bilinear', align_corners=True)
-            valid = label != 255
-            picked = up.log_softmax(1).gather(1, label.where(valid, 0)[:, None])[:, 0]
-            backward(-picked[valid].mean(), 'segmentation')
-        if G is not None:
-            backward(reconstruction(x, images), 'reconstruction')
-        if D is not None and (domain == 'target' or mode in ('minimax', 'confusion')):
-            for p in D.parameters():
-                p.requires_grad_(False)
-            d = D(predictions[domain])
-            if mode == 'confusion':  # "half source, half target"
-                loss = F.binary_cross_entropy_with_logits(d, torch.full_like(d, 0.5))
-                backward(LAMBDA_ADV * loss, 'segmentation')
-            elif domain == 'target':
-                loss = {'non_saturating': -torch.log(torch.sigmoid(d)),
-                        'minimax': torch.log(1 - torch.sigmoid(d)),
-                        'least_squares': (d - 1)**2}[mode].mean()
-                backward(LAMBDA_ADV * loss, 'segmentation')
-            else:
-                backward(LAMBDA_ADV * torch.log(torch.sigmoid(d)).mean(), 'segmentation')
-            for p in D.parameters():
-                p.requires_grad_(True)
-    if D is not None:
-        for domain, real in (('source', True), ('target', False)):
-            d = D(predictions[domain].detach())
-            if mode == 'least_squares':
-                loss = ((d - float(real))**2).mean()
-            else:
-                p = torch.sigmoid(d)
-                loss = -(torch.log(p) if real else torch.log(1 - p)).mean()
-            loss.backward()
-    branches = 1 if G is None else 2
-    for p, *grads in zip(encoder, *E_grads.values()):
-        p.grad = sum(grads) / branches
-    for optimizer in optimizers:
-        learnt = [p for group in optimizer.param_groups for p in group['params']]
-        norm = sum(p.grad.square().sum() for p in learnt).sqrt()
-        for p in learnt:
-            p.grad *= min(1, max_norm / (norm + 1e-6))
-        optimizer.step()
-
-
-def sequential_optimizers(model) -> list:
-    """What optim_cfg says."""
-    optimizers = [torch.optim.SGD(
-        [dict(params=model.backbone.parameters(), lr=0.01),
-         dict(params=model.decode_head.parameters(), lr=0.1)],
-        lr=0.01, momentum=0.9, weight_decay=5e-4)]
-    for network, rate in zip(networks(model), (2e-3, 1e-3)):
-        if network is not None:
-            optimizers.append(torch.optim.Adam(network.parameters(), rate, (0.9, 0.99)))
-    return optimizers
 
 
 @pytest.mark.parametrize('ablation,mode', [
@@ -278,7 +147,8 @@ def test_discriminator_may_see_logits_at_the_images_size():
     one = run_pass(model, 'target', image)
     logits = model.decode_head.forward(model.extract_feat(image))
     expected = F.interpolate(logits, (28, 44), mode='bilinear', align_corners=True).softmax(1)
-    torch.testing.assert_close(one.notes['adversary']['target'], expected.detach(), rtol=0, atol=1e-10)
+    torch.testing.assert_close(one.notes['adversary']['target'], expected.detach(), rtol=0,
+                               atol=1e-10)
     d = networks(model)[1](expected)
     assert d.shape[2:] == (28, 44)
     torch.testing.assert_close(one.losses['adversary.loss_target'],

@@ -10,11 +10,9 @@ from scipy.optimize import minimize
 
 from structseg_mmseg.errors import InputError
 from structseg_mmseg.models.terms import ClassSize
+from tests.helpers.models import NUM_CLASSES, build, domains, model_cfg, optim_cfg
 from tests.helpers.passes import Seen
-from tests.conftest import NUM_CLASSES, model_cfg, optim_cfg
-from tests.engine.test_adaptation_train_loop import assert_equal_checkpoints, runner_cfg, train
-from tests.engine.test_adaptation_train_loop import trees  # noqa: F401
-from tests.models.test_adv_recon_segmentor import build, domains
+from tests.helpers.runs import assert_equal_checkpoints, runner_cfg, train
 
 
 def term(sizes, **kwargs) -> ClassSize:
@@ -148,7 +146,7 @@ def test_it_trains_with_its_file_and_infers_without(statistics):
     other(torch.zeros(1, 3, 32, 32))
 
 
-def test_it_resumes(statistics, trees, tmp_path):  # noqa: F811
+def test_it_resumes(statistics, trees, tmp_path):
     def cfg(name, iterations):
         return runner_cfg(trees, tmp_path / name, iterations, model=with_sizes(statistics))
     straight, _ = train(cfg('straight', 4))

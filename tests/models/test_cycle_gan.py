@@ -9,24 +9,10 @@ from mmseg.registry import MODELS
 from structseg_mmseg.errors import InputError, NonFiniteLossError
 from structseg_mmseg.models.translators import CycleGAN, PatchDiscriminator, ResNetGenerator
 from structseg_mmseg.models.translators.cycle_gan import ImagePool
-from tests.conftest import batch
-from tests.engine.test_adaptation_train_loop import assert_equal_checkpoints, runner_cfg, train
-from tests.engine.test_adaptation_train_loop import trees  # noqa: F401
+from tests.helpers.models import CROP, batch, translator_cfg
+from tests.helpers.runs import assert_equal_checkpoints, runner_cfg, train
 
-CROP = (24, 32)
 ADAM = dict(optimizer=dict(type='Adam', lr=2e-4, betas=(0.5, 0.999)))
-
-
-def translator_cfg(preprocessor='SegDataPreProcessor', **kwargs) -> dict:
-    return dict(
-        dict(
-            type='CycleGAN',
-            data_preprocessor=dict(type=preprocessor, mean=[127.5] * 3, std=[127.5] * 3,
-                                   size_divisor=1),
-            generator=dict(type='ResNetGenerator', channels=4, num_blocks=1),
-            discriminator=dict(type='PatchDiscriminator', channels=4),
-            crop_size=CROP,
-            pool_size=3), **kwargs)
 
 
 def optim_cfg(**kwargs) -> dict:
@@ -165,14 +151,14 @@ def test_a_pool():
         images[:, 0].flatten().tolist() + shown[:5, 0].flatten().tolist())
 
 
-def translation_cfg(trees, work_dir, max_iters, **kwargs):  # noqa: F811
+def translation_cfg(trees, work_dir, max_iters, **kwargs):
     crop = dict(type='RandomCrop', crop_size=CROP)
     return runner_cfg(
         trees, work_dir, max_iters, augment=[crop, dict(type='RandomFlip', prob=0.5)],
         source_batch=1, model=translator_cfg(), optim_wrapper=optim_cfg(), **kwargs)
 
 
-def test_resume_is_exact(trees, tmp_path):  # noqa: F811
+def test_resume_is_exact(trees, tmp_path):
     """4 + 4 iterations give the bits of 8, pools included, by the project's checkpoints."""
     def run(name, iterations, **kwargs):
         cfg = translation_cfg(trees, tmp_path / name, iterations, **kwargs)
@@ -185,7 +171,7 @@ def test_resume_is_exact(trees, tmp_path):  # noqa: F811
     assert set(straight['optimizer']) == {'generators', 'discriminators'}
 
 
-def test_what_it_refuses(trees, tmp_path, monkeypatch):  # noqa: F811
+def test_what_it_refuses(trees, tmp_path, monkeypatch):
     with pytest.raises(InputError, match='a CycleGAN needs target images: set target_dataloader'):
         train(translation_cfg(trees, tmp_path, 1, target_dataloader=None))
     cfg = translation_cfg(trees, tmp_path, 1)

@@ -8,11 +8,9 @@ import torch.nn.functional as F
 from mmengine.optim import build_optim_wrapper
 
 from structseg_mmseg.models.wrappers import AdaptationDistributedDataParallel
+from tests.helpers.models import build, domains, iterate, model_cfg, normed_cfg, optim_cfg
 from tests.helpers.passes import run_pass
-from tests.conftest import model_cfg, normed_cfg, optim_cfg, process_group
-from tests.engine.test_adaptation_train_loop import assert_equal_checkpoints, runner_cfg, train
-from tests.engine.test_adaptation_train_loop import trees  # noqa: F401
-from tests.models.test_adv_recon_segmentor import build, domains, iterate
+from tests.helpers.runs import assert_equal_checkpoints, process_group, runner_cfg, train
 
 WEIGHT, TIMES = 5., 2  # so that d does not hide below a test's tolerance
 FORMS = ('steps', 'reversal')
@@ -140,7 +138,7 @@ def test_log():
             'C.discrepancy.d'} <= logs.keys()
 
 
-def test_it_resumes(trees, tmp_path):  # noqa: F811
+def test_it_resumes(trees, tmp_path):
     def cfg(name, iterations):
         return runner_cfg(trees, tmp_path / name, iterations, model=mcd_cfg('steps'),
                           optim_wrapper=mcd_optim(), param_scheduler=[])

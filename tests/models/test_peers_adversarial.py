@@ -10,10 +10,8 @@ import torch.nn.functional as F
 from mmengine.optim import build_optim_wrapper
 
 from structseg_mmseg.models.terms import Adversary
-from tests.conftest import batch, model_cfg, optim_cfg
-from tests.engine.test_adaptation_train_loop import assert_equal_checkpoints, runner_cfg, train
-from tests.engine.test_adaptation_train_loop import trees  # noqa: F401
-from tests.models.test_adv_recon_segmentor import build
+from tests.helpers.models import batch, build, model_cfg, optim_cfg
+from tests.helpers.runs import assert_equal_checkpoints, runner_cfg, train
 
 WEIGHTS = dict(decode_head=0.3, auxiliary_head=0.2)  # large, so that no term hides
 MEAN = torch.tensor([104., 116., 122.]).double().view(3, 1, 1)
@@ -244,7 +242,7 @@ def test_ranks_agree_on_whether_d_is_good(tmp_path):
     mp.spawn(agree, args=(str(tmp_path), ), nprocs=2)
 
 
-def test_the_gate_resumes(trees, tmp_path):  # noqa: F811
+def test_the_gate_resumes(trees, tmp_path):
     """Bitwise: what D was right in is beside the weights."""
     cfg = model_cfg(reconstruction=False)
     cfg['terms']['adversary'].update(of='logits', ready_above=49.9)

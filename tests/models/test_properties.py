@@ -12,7 +12,7 @@ from torch import nn
 from structseg_mmseg.datasets import GTADataset
 from structseg_mmseg.errors import InputError
 from structseg_mmseg.models.terms.region_adversary import Regions
-from tests.conftest import batch, model_cfg, optim_cfg
+from tests.helpers.models import batch, model_cfg, optim_cfg
 
 # The same examples in every run; none is made smaller, which takes minutes.
 EXAMPLES = settings(max_examples=10, deadline=None, derandomize=True, database=None,

@@ -7,13 +7,10 @@ import torch.nn.functional as F
 from mmengine.optim import build_optim_wrapper
 from mmengine.runner import save_checkpoint
 
-from structseg_mmseg.errors import InputError
 from structseg_mmseg.models.terms import RegionAdversary
+from tests.helpers.models import build, domains, model_cfg, optim_cfg
 from tests.helpers.passes import run_pass
-from tests.conftest import model_cfg, optim_cfg
-from tests.engine.test_adaptation_train_loop import assert_equal_checkpoints, runner_cfg, train
-from tests.engine.test_adaptation_train_loop import trees  # noqa: F401
-from tests.models.test_adv_recon_segmentor import build, domains
+from tests.helpers.runs import assert_equal_checkpoints, runner_cfg, train
 
 DISTILLATION, REGIONS = 3., 0.3  # so that no term hides
 GRID = (2, 3)
@@ -155,7 +152,7 @@ def test_each_region_has_a_classifier_that_sees_no_other():
     assert changed[:, 3].unique().tolist() == [7, 8, 9]
 
 
-def test_it_resumes(pretrained, trees, tmp_path):  # noqa: F811
+def test_it_resumes(pretrained, trees, tmp_path):
     def cfg(name, iterations):
         return runner_cfg(trees, tmp_path / name, iterations, model=road_cfg(pretrained))
     straight, _ = train(cfg('straight', 4))

@@ -4,7 +4,7 @@ import torch
 
 from structseg_mmseg.errors import InputError
 from structseg_mmseg.models.terms import Adversary, MinEntropy, Reconstruction
-from tests.conftest import model_cfg
+from tests.helpers.models import model_cfg
 from tests.helpers.passes import Seen
 
 

@@ -11,9 +11,8 @@ import torch
 from mmengine.optim import build_optim_wrapper
 from mmseg.registry import MODELS
 
-from tests.conftest import batch, model_cfg, optim_cfg
-from tests.models.test_adv_recon_segmentor import (build, domains, sequential_optimizers,
-                                                   sequential_step)
+from tests.helpers.models import (batch, build, domains, model_cfg, optim_cfg,
+                                  sequential_optimizers, sequential_step)
 
 PARTS = ('segmentor', 'reconstruction', 'adversary')
 EXACT = [  # accumulate, clip, recompute, compile, quick (what the configs choose for speed)

@@ -18,8 +18,8 @@ import torch
 
 from structseg_mmseg.demo.street_worlds import draw_worlds
 from structseg_mmseg.engine.checkpoint import load_from_local
-from tests.conftest import ROOT
-from tests.tools.test_tools import call, fails, load
+from tests.helpers import ROOT
+from tests.helpers.tools import call, fails, load
 
 CONFIGS = {
     'source-only': """

@@ -7,8 +7,8 @@ from mmengine.runner.checkpoint import load_checkpoint
 from mmseg.registry import MODELS
 
 from structseg_mmseg.engine.checkpoint import load_from_local
-from tests.conftest import ROOT
-from tests.tools.test_tools import call, fails
+from tests.helpers import ROOT
+from tests.helpers.tools import call, fails
 
 TOOL = 'model_converters/adaptsegnet2mmseg.py'
 ADVENT = 'configs/advent/deeplabv2_r101_gta2cs_advent.py'

@@ -10,9 +10,9 @@ import torch
 from mmengine.config import Config
 from PIL import Image
 
-from tests.conftest import write_cityscapes, write_gta, write_image
-from tests.engine.test_adaptation_train_loop import CLASSES, runner_cfg
-from tests.tools.test_tools import call, load, run
+from tests.helpers.data import write_cityscapes, write_gta, write_image
+from tests.helpers.runs import CLASSES, runner_cfg
+from tests.helpers.tools import call, load, run
 
 UNSAMPLED = 5  # of 25 files, the sample leaves out number 5 and four others
 

@@ -13,8 +13,8 @@ from mmseg.registry import DATASETS, MODELS
 
 from structseg_mmseg.demo.street_worlds import draw_worlds
 from structseg_mmseg.errors import InputError
-from tests.conftest import ROOT
-from tests.tools.test_tools import SOURCE_ONLY, load
+from tests.helpers import ROOT
+from tests.helpers.tools import SOURCE_ONLY, load
 
 CLASSES = ('road', 'sidewalk', 'building', 'pole', 'traffic sign', 'vegetation', 'sky', 'car')
 IMAGES = 6

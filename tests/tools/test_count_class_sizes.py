@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from structseg_mmseg.models.terms import ClassSize
-from tests.conftest import write_gta, write_image
-from tests.tools.test_tools import call, fails
+from tests.helpers.data import write_gta, write_image
+from tests.helpers.tools import call, fails
 
 IDS = dict(road=7, sidewalk=8, car=26)
 CONFIG = '''

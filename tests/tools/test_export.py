@@ -13,8 +13,9 @@ from mmseg.apis import inference_model, init_model
 from mmseg.registry import MODELS
 from torch import nn
 
-from tests.conftest import NUM_CLASSES, model_cfg, write_image
-from tests.tools.test_tools import call, fails, load
+from tests.helpers.data import write_image
+from tests.helpers.models import NUM_CLASSES, model_cfg
+from tests.helpers.tools import call, fails, load
 
 TERMS = model_cfg()['terms']
 MODELS_BY_NAME = {

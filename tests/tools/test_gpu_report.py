@@ -1,8 +1,8 @@
 """The report on a CPU, at a hundredth of the size, of what does not need a GPU."""
 import json
 
-from tests.conftest import ROOT
-from tests.tools.test_tools import CONFIG, call, fails, load, run
+from tests.helpers import ROOT
+from tests.helpers.tools import CONFIG, call, fails, load, run
 
 TINY = ['--source', '65x33', '--target', '33x65', '--repeats', 1]
 

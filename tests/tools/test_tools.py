@@ -1,18 +1,13 @@
 """The tools as a user runs them, on the demo's config and a few images of its data."""
-import importlib.util
-import io
 import json
 import os
 import re
-import runpy
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
-from unittest.mock import patch
 
 import cv2
 import numpy as np
@@ -26,11 +21,11 @@ from mmseg.registry import DATASETS
 from structseg_mmseg.demo.street_worlds import draw_worlds
 from structseg_mmseg.engine.checkpoint import load_from_local
 from structseg_mmseg.errors import InputError
-from tests.conftest import ROOT, write_cityscapes, write_gta, write_image
+from tests.helpers import ROOT
+from tests.helpers.data import write_cityscapes, write_gta, write_image
+from tests.helpers.tools import CONFIG, SOURCE_ONLY, call, fails, run
 
 OFFLINE = ROOT / 'tests/offline'
-CONFIG = 'configs/structseg/segformerhead_lite0_demo.py'
-SOURCE_ONLY = 'configs/structseg/segformerhead_lite0_demo_source-only.py'
 
 
 @pytest.fixture(scope='module')
@@ -47,56 +42,9 @@ def workplace(tmp_path_factory):
     return root
 
 
-def run(tool, *args, data=None, check=True, **environment):
-    environment = dict(os.environ, OMP_NUM_THREADS='1', PYTHONWARNINGS='ignore', **environment)
-    if data is not None:
-        environment['DEMO'] = str(data / 'demo')
-    done = subprocess.run(
-        [sys.executable, str(ROOT / 'tools' / tool), *map(str, args)], cwd=ROOT, env=environment,
-        capture_output=True, text=True)
-    if check:
-        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    return done
-
-
-def call(tool, *args, data=None, check=True):
-    """As ``run``, but in this process, which saves the imports: not for what trains."""
-    out, err, code = io.StringIO(), io.StringIO(), None
-    environment = {} if data is None else dict(DEMO=str(data / 'demo'))
-    with patch.object(sys, 'argv', [tool, *map(str, args)]), patch.dict(
-            os.environ, environment), redirect_stdout(out), redirect_stderr(err):
-        try:
-            runpy.run_path(str(ROOT / 'tools' / tool), run_name='__main__')
-        except SystemExit as stop:
-            code = stop.code
-    done = subprocess.CompletedProcess(args, int(bool(code)), out.getvalue(),
-                                       f'{err.getvalue()}\n{code}')
-    if check:
-        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    return done
-
-
-def load(tool):
-    """A tool as a module."""
-    spec = importlib.util.spec_from_file_location(Path(tool).stem, ROOT / 'tools' / tool)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def train(root, config, name, *options, check=True, **environment):
     return run('train.py', config, '--work-dir', root / name, '--cfg-options',
                'default_hooks.logger.interval=1', *options, data=root, check=check, **environment)
-
-
-def fails(done, *words):
-    """It failed, by one sentence that holds the words, and no traceback."""
-    assert done.returncode != 0, done.stdout[-2000:]
-    assert 'Traceback' not in done.stderr, done.stderr[-4000:]
-    sentence = done.stderr.strip().splitlines()[-1]
-    assert sentence.startswith('error: '), done.stderr[-2000:]
-    for word in words:
-        assert re.search(word, sentence), sentence
 
 
 def test_train_and_test(workplace):
@@ -124,7 +72,8 @@ def test_compare(workplace):
     assert [line for line in done.stdout.splitlines() if line.startswith('  ')] == [
         '  demo_000001_000000', '  demo_000002_000000']
     assert cv2.imread(str(workplace / 'compare.png')).std() > 0
-    fails(call('analysis_tools/compare.py', workplace / 'demo', check=False), 'holds no test result')
+    fails(call('analysis_tools/compare.py', workplace / 'demo', check=False),
+          'holds no test result')
 
 
 @pytest.mark.parametrize('ablation', ['full', 'target-statistics', 'source-only'])
@@ -294,7 +243,8 @@ def test_infer_refuses_what_does_not_fit(workplace, tmp_path):
     fails(call('infer.py', CONFIG, weights, ROOT / 'README.md', check=False),
           'README.md cannot be read')
     fails(call('infer.py', CONFIG, weights, tmp_path, check=False), 'holds no image')
-    fails(call('infer.py', CONFIG, weights, tmp_path, '--workers', 0, check=False), '--workers is 0')
+    fails(call('infer.py', CONFIG, weights, tmp_path, '--workers', 0, check=False),
+          '--workers is 0')
     write_image(tmp_path / 'a.png', np.zeros((32, 32, 3), np.uint8))
     fails(call('infer.py', 'configs/structseg/deeplabv2_lite0_game2video.py', weights,
               tmp_path / 'a.png', check=False), 'is not one of this model', 'decode_head')

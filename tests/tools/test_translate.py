@@ -7,9 +7,10 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmseg.registry import DATASETS, MODELS
 
-from tests.conftest import ROOT, write_gta
-from tests.models.test_cycle_gan import translator_cfg
-from tests.tools.test_tools import call, fails
+from tests.helpers import ROOT
+from tests.helpers.data import write_gta
+from tests.helpers.models import translator_cfg
+from tests.helpers.tools import call, fails
 
 CONFIG = '''
 default_scope = 'mmseg'
