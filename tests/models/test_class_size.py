@@ -146,17 +146,6 @@ def test_it_trains_with_its_file_and_infers_without(statistics):
     other(torch.zeros(1, 3, 32, 32))
 
 
-def test_it_resumes(statistics, trees, tmp_path):
-    def cfg(name, iterations):
-        return runner_cfg(trees, tmp_path / name, iterations, model=with_sizes(statistics))
-    straight, _ = train(cfg('straight', 4))
-    losses = straight['message_hub']['log_scalars']['train/sizes.loss_target'].data[0]
-    assert (losses > 0).all()
-    train(cfg('resumed', 2))
-    resumed, _ = train(dict(cfg('resumed', 4), resume=True))
-    assert_equal_checkpoints(straight, resumed)
-
-
 def test_bad_files_are_named(statistics):
     sizes = json.loads(statistics.read_text())
     sizes.pop('class 0')
