@@ -114,7 +114,8 @@ def anchors(page):
 def test_links_and_paths(page):
     """Relative links and pictures resolve, and so does what looks like a file of the repository."""
     text = page.read_text()
-    for link in re.findall(r'\]\(([^)\s]+)\)', text):
+    prose = re.sub(r'^```.*?^```$', '', text, flags=re.DOTALL | re.MULTILINE)
+    for link in re.findall(r'\]\(([^)\s]+)\)', prose):
         path, _, anchor = link.partition('#')
         target = page.parent / path if path else page
         if not link.startswith('https://'):
