@@ -1,19 +1,16 @@
 # Stage 3 alone: from ../structseg/segformerhead_lite0_game2video_source-only.py, at its rates and
 # for its length. On translated images: segformerhead_lite0_game2video_cycada.py.
-_base_ = '../structseg/segformerhead_lite0_game2video_output-level.py'
+_base_ = [
+    '../_base_/setups/segformer_effnet-lite0_game2video.py',
+    '../_base_/methods/cycada.py'
+]
 model = dict(
     terms=dict(
         adversary=dict(
-            of='logits',
-            size='image',
-            discriminator=dict(
-                # A quarter as wide as in [6], as all D here.
-                _delete_=True, type='PixelDiscriminator', channels=(128, 64), dropout=0.5),
-            loss_weight=0.1,  # [6], not tuned
-            ready_above=60)),
-    steps=[
-        dict(name='discriminator', passes=['target', 'source'], parts=['adversary']),
-        dict(name='game', passes=['target'], parts=['segmentor'], when='adversary'),
-        dict(name='task', passes=['source'], parts=['segmentor'])
-    ])
+            _base_.terms.adversary,  # its weight is that of [6], not tuned
+            # A quarter as wide as in [6], as all D here.
+            discriminator=dict(type='PixelDiscriminator', channels=(128, 64), dropout=0.5))),
+    steps=_base_.steps)
+optim_wrapper = dict(
+    adversary=dict(optimizer=dict(type='Adam', lr=1e-3, betas=(0.9, 0.99), fused=True)))
 load_from = 'work_dirs/segformerhead_lite0_game2video_source-only/iter_600.pth'

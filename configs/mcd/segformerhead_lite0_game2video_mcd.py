@@ -1,13 +1,10 @@
 # The three steps at a size that a CPU core trains; rates as in configs/structseg, untuned.
-_base_ = '../structseg/segformerhead_lite0_game2video.py'
+_base_ = [
+    '../_base_/setups/segformer_effnet-lite0_game2video.py',
+    '../_base_/methods/mcd.py'
+]
 model = dict(
-    auxiliary_head=_base_.model.decode_head,
-    terms=dict(reconstruction=None, adversary=None, discrepancy=dict(type='Discrepancy')),
-    steps=[
-        dict(name='A', passes=['source']),
-        dict(name='B', passes=['target', 'source'], parts=['heads']),
-        dict(name='C', passes=['target'], parts=['segmentor'], times=2)
-    ])
+    auxiliary_head=_base_.model.decode_head, terms=_base_.terms, steps=_base_.steps)
 optim_wrapper = dict(
     heads=dict(
         modules=['decode_head', 'auxiliary_head'],

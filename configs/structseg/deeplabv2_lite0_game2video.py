@@ -1,7 +1,7 @@
 # The full method at a size that two CPU cores train in minutes.
 _base_ = [
-    '../_base_/models/structseg_deeplabv2_lite0-d16.py', '../_base_/datasets/game2video.py',
-    '../_base_/schedules/adaptation_2k.py', '../_base_/default_runtime.py'
+    'deeplabv2_lite0_game2video_source-only.py',
+    '../_base_/methods/structseg_deeplabv2_effnet-lite0.py'
 ]
-model = dict(decode_head=dict(num_classes=9))
-default_hooks = dict(checkpoint=dict(interval=250), panel=dict(interval=250))
+model = dict(type='AdvReconSegmentor', terms=_base_.terms)
+optim_wrapper = _base_.term_optimizers

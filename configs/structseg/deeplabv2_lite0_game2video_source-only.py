@@ -1,3 +1,7 @@
-_base_ = 'deeplabv2_lite0_game2video.py'
-model = dict(terms=dict(reconstruction=None, adversary=None))
-target_dataloader = None
+# The source alone at a size that two CPU cores train in minutes.
+_base_ = [
+    '../_base_/models/deeplabv2_effnet-lite0-d16.py', '../_base_/datasets/game2video.py',
+    '../_base_/schedules/schedule_2k.py', '../_base_/default_runtime.py'
+]
+model = dict(decode_head=dict(num_classes=9))
+default_hooks = dict(checkpoint=dict(interval=250), panel=dict(interval=250))

@@ -1,3 +1,7 @@
-_base_ = 'segformerhead_lite0_demo.py'
-model = dict(terms=dict(reconstruction=None, adversary=None))
-target_dataloader = None
+# The source alone, on data that the project draws itself.
+_base_ = [
+    '../_base_/models/segformer_effnet-lite0.py', '../_base_/datasets/demo.py',
+    '../_base_/schedules/schedule_400_adamw.py', '../_base_/default_runtime.py'
+]
+model = dict(decode_head=dict(num_classes=8))
+default_hooks = dict(checkpoint=dict(interval=100), panel=dict(interval=100))

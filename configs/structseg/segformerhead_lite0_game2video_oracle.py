@@ -1,7 +1,5 @@
 # Trained on the labels of the target, which adaptation never reads: what there is to gain.
-_base_ = 'segformerhead_lite0_game2video.py'
-model = dict(terms=dict(reconstruction=None, adversary=None))
-target_dataloader = None
+_base_ = '../_base_/setups/segformer_effnet-lite0_game2video.py'
 train_dataloader = dict(
     dataset=dict(
         _delete_=True,

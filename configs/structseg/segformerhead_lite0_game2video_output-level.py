@@ -1,2 +1,6 @@
-_base_ = 'segformerhead_lite0_game2video.py'
-model = dict(terms=dict(reconstruction=None))
+_base_ = [
+    '../_base_/setups/segformer_effnet-lite0_game2video.py',
+    '../_base_/methods/structseg_segformer_effnet-lite0.py'
+]
+model = dict(type='AdvReconSegmentor', terms=dict(adversary=_base_.terms.adversary))
+optim_wrapper = dict(adversary=_base_.term_optimizers.adversary)

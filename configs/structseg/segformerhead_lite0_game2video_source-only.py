@@ -1,6 +1,4 @@
-_base_ = 'segformerhead_lite0_game2video.py'
-model = dict(terms=dict(reconstruction=None, adversary=None))
-target_dataloader = None
+_base_ = '../_base_/setups/segformer_effnet-lite0_game2video.py'
 # It is also tested with statistics of batch normalisation re-estimated on these, without labels.
 statistics_dataloader = dict(
     batch_size=8,

@@ -1,3 +1,5 @@
-# Target images pass for the statistics of batch normalisation, without any loss.
-_base_ = 'segformerhead_lite0_game2video.py'
-model = dict(terms=dict(reconstruction=None, adversary=None))
+_base_ = [
+    '../_base_/setups/segformer_effnet-lite0_game2video.py',
+    '../_base_/methods/target-statistics.py'
+]
+model = dict(terms=_base_.terms)

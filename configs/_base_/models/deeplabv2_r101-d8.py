@@ -1,7 +1,7 @@
-# The paper's model (section 4.2). [14] is AdaptSegNet, whose setting it follows, [8] UNIT and
-# [17] FCAN.
+# The paper's network (section 4.2): DeepLabv2 on ResNet-101. [14] is AdaptSegNet, whose setting it
+# follows.
 model = dict(
-    type='AdvReconSegmentor',
+    type='AdaptationSegmentor',
     data_preprocessor=dict(
         type='SegDataPreProcessor',
         mean=[104.00698793, 116.66876762, 122.67891434],  # BGR, [14]
@@ -9,7 +9,7 @@ model = dict(
         pad_val=0,
         seg_pad_val=255,
         size_divisor=1),  # images of one size are not padded
-    # E: res5c at stride 8, the settings of [14].
+    # The encoder E: res5c at stride 8, the settings of [14].
     backbone=dict(
         type='DeepLabResNet',
         depth=101,
@@ -19,8 +19,9 @@ model = dict(
         style='caffe',
         norm_cfg=dict(type='BN', requires_grad=False),  # gamma and beta frozen ...
         norm_eval=False,  # ... while the statistics are the batch's
+        # Its near-namesake detectron/resnet101_caffe has the statistics merged into gamma and beta.
         init_cfg=dict(type='Pretrained', checkpoint='open-mmlab://detectron2/resnet101_caffe')),
-    # S
+    # The head S.
     decode_head=dict(
         type='DeepLabV2Head',
         in_channels=2048,
@@ -28,24 +29,6 @@ model = dict(
         num_classes=19,  # section 4.1
         align_corners=True,  # without it 40.8 instead of 42.4, issue 11 of [14]'s code
         loss_decode=dict(type='CrossEntropyLoss', avg_non_ignore=True)),
-    terms=dict(
-        reconstruction=dict(  # Equation 1
-            type='Reconstruction',
-            decoder=dict(  # G
-                type='ReconstructionDecoder',
-                in_channels=2048,
-                stride=8,
-                channels=512,  # [8]
-                num_blocks=4),  # [8]
-            loss_weight=1e-5),  # section 4.2
-        adversary=dict(  # Equation 2
-            type='Adversary',
-            discriminator=dict(  # D
-                type='ASPPDiscriminator',
-                channels=128,  # [17]
-                dilations=(1, 2, 3, 4)),  # section 4.2
-            mode='non_saturating',  # as [14] trains; 'minimax' is Equation 2 to the letter
-            loss_weight=1e-3)),  # section 4.2
     channels_last=True,  # quicker
     train_cfg=dict(),
     test_cfg=dict(mode='whole'))

@@ -2,19 +2,15 @@
 optim_wrapper = dict(
     constructor='AdaptationOptimWrapperConstructor',
     type='OptimWrapper',
-    segmentor=dict(  # E and S
+    segmentor=dict(  # encoder and heads
         optimizer=dict(
             type='SGD',
             lr=2.5e-4,  # section 4.2
             momentum=0.9,  # section 4.2
             weight_decay=5e-4,  # [14]
-            fused=True),  # one pass over the parameters; so are the others
-        paramwise_cfg=dict(custom_keys=dict(decode_head=dict(lr_mult=10)))),  # [14]
-    reconstruction=dict(  # G, which [14] has not: the one rate that section 4.2 names
-        optimizer=dict(type='Adam', lr=2.5e-4, betas=(0.9, 0.99), fused=True)),
-    adversary=dict(  # D, as in [14]; section 4.2: "momentum of 0.99"
-        optimizer=dict(type='Adam', lr=1e-4, betas=(0.9, 0.99), fused=True)))
-# Of a list each optimizer gets its own; a dict with their names would give each another.
+            fused=True),  # one pass over the parameters
+        paramwise_cfg=dict(custom_keys=dict(decode_head=dict(lr_mult=10)))))  # [14]
+# From a list each optimizer gets its own schedule; a dict would give each optimizer another one.
 # mmengine divides by end - begin - 1, so this is (1 - i / 250000) ** 0.9, power from section 4.2,
 # length from [14].
 param_scheduler = [

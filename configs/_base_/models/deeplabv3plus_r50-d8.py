@@ -1,6 +1,7 @@
-# The paper's two terms on mmseg's DeepLabV3+, ResNet-50 at stride 8.
+# mmseg's DeepLabV3+, ResNet-50 at stride 8; `mmseg::_base_` does not resolve with
+# onedl-mmsegmentation.
 model = dict(
-    type='AdvReconSegmentor',
+    type='AdaptationSegmentor',
     data_preprocessor=dict(
         type='SegDataPreProcessor',
         mean=[123.675, 116.28, 103.53],
@@ -42,18 +43,6 @@ model = dict(
         norm_cfg=dict(type='BN'),
         align_corners=False,
         loss_decode=dict(type='CrossEntropyLoss', avg_non_ignore=True, loss_weight=0.4)),
-    terms=dict(
-        reconstruction=dict(
-            type='Reconstruction',
-            decoder=dict(
-                type='ReconstructionDecoder', in_channels=2048, in_index=3, stride=8,
-                channels=512),
-            loss_weight=1e-5),
-        adversary=dict(
-            type='Adversary',
-            # The head's logits are at stride 4.
-            discriminator=dict(type='ASPPDiscriminator', dilations=(1, 6, 12, 18)),
-            loss_weight=1e-3)),
     channels_last=True,
     train_cfg=dict(),
     test_cfg=dict(mode='whole'))

@@ -1,6 +1,7 @@
-# The paper's two terms on mmseg's SegFormer, MiT-B0.
+# mmseg's SegFormer, MiT-B0; `mmseg::_base_` does not resolve with
+# onedl-mmsegmentation.
 model = dict(
-    type='AdvReconSegmentor',
+    type='AdaptationSegmentor',
     data_preprocessor=dict(
         type='SegDataPreProcessor',
         mean=[123.675, 116.28, 103.53],
@@ -33,18 +34,5 @@ model = dict(
         norm_cfg=dict(type='BN'),
         align_corners=False,
         loss_decode=dict(type='CrossEntropyLoss', avg_non_ignore=True)),
-    # Where they look, as on Lite0 with this head: G at stride 16, D far enough at stride 4.
-    terms=dict(
-        reconstruction=dict(
-            type='Reconstruction',
-            decoder=dict(
-                type='ReconstructionDecoder', in_channels=160, in_index=2, stride=16,
-                channels=256),
-            loss_weight=1e-5),
-        adversary=dict(
-            type='Adversary',
-            discriminator=dict(
-                type='ASPPDiscriminator', channels=64, dilations=(1, 6, 12, 18)),
-            loss_weight=1e-3)),
     train_cfg=dict(),
     test_cfg=dict(mode='whole'))

@@ -1,5 +1,5 @@
-# E and S as mmseg trains SegFormer on Cityscapes; G and D as in adaptation_250k.py.
-_base_ = 'adaptation_250k.py'
+# As mmseg trains SegFormer on Cityscapes.
+_base_ = 'schedule_150k.py'
 optim_wrapper = dict(
     segmentor=dict(
         optimizer=dict(_delete_=True, type='AdamW', lr=6e-5, weight_decay=0.01, fused=True),

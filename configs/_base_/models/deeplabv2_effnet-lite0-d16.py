@@ -1,6 +1,6 @@
-# The paper's model on a small encoder whose ImageNet weights pip brings: real runs on a CPU.
+# DeepLabv2 on a small encoder whose ImageNet weights pip brings: real runs on a CPU.
 model = dict(
-    type='AdvReconSegmentor',
+    type='AdaptationSegmentor',
     data_preprocessor=dict(
         type='SegDataPreProcessor',
         mean=[127.5, 127.5, 127.5],  # what the ImageNet weights were trained with
@@ -16,17 +16,6 @@ model = dict(
         num_classes=19,
         align_corners=True,
         loss_decode=dict(type='CrossEntropyLoss', avg_non_ignore=True)),
-    # G and D a quarter as wide as in the paper.
-    terms=dict(
-        reconstruction=dict(
-            type='Reconstruction',
-            decoder=dict(
-                type='ReconstructionDecoder', in_channels=320, stride=16, channels=128),
-            loss_weight=1e-5),  # section 4.2
-        adversary=dict(
-            type='Adversary',
-            discriminator=dict(type='ASPPDiscriminator', channels=32),
-            loss_weight=1e-3)),  # section 4.2
     channels_last=True,  # quicker
     train_cfg=dict(),
     test_cfg=dict(mode='whole'))
