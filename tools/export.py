@@ -137,10 +137,10 @@ def inference_state(cfg: Config, checkpoint: dict, name: str, keys: Iterable[str
     if (cfg.model.get('test_cfg') or {}).get('statistics') != 'source':
         state = model.state_dict()
     elif model.source_statistics is None:
-        raise InputError("model.test_cfg.statistics='source' needs model.batch_statistics="
-                         "'per_domain', in training, too: leave it out")
+        raise InputError("model.test_cfg.statistics='source' needs statistics of the source: set "
+                         "model.batch_statistics='per_domain' for training")
     else:
-        with model.source_statistics.in_use(model._shared_parts):
+        with model.source_statistics.in_use():
             state = model.state_dict()
     return {key: state[key] for key in keys}
 
