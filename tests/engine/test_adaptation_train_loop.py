@@ -77,7 +77,6 @@ OPTIONS = {
         accumulative_counts=2, clip_grad=dict(max_norm=1.))),
     'bfloat16': dict(optim_wrapper=dict(optim_cfg(), type='CPUAmpOptimWrapper')),
     'float16': dict(optim_wrapper=dict(optim_cfg(), type='CPUAmpOptimWrapper', dtype='float16')),
-    'compiled': dict(compile=dict(backend='aot_eager')),
     'channels last, fused': dict(
         model=model_cfg(channels_last=True), optim_wrapper=optim_cfg(True)),
     'all': dict(

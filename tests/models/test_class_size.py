@@ -12,7 +12,6 @@ from structseg_mmseg.errors import InputError
 from structseg_mmseg.models.terms import ClassSize
 from tests.helpers.models import NUM_CLASSES, build, domains, model_cfg, optim_cfg
 from tests.helpers.passes import Seen
-from tests.helpers.runs import assert_equal_checkpoints, runner_cfg, train
 
 
 def term(sizes, **kwargs) -> ClassSize:

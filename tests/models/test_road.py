@@ -10,7 +10,6 @@ from mmengine.runner import save_checkpoint
 from structseg_mmseg.models.terms import RegionAdversary
 from tests.helpers.models import build, domains, model_cfg, optim_cfg
 from tests.helpers.passes import run_pass
-from tests.helpers.runs import assert_equal_checkpoints, runner_cfg, train
 
 DISTILLATION, REGIONS = 3., 0.3  # so that no term hides
 GRID = (2, 3)
