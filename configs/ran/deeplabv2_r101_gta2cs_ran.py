@@ -6,8 +6,8 @@ _base_ = [
 model = dict(terms=_base_.terms)
 optim_wrapper = dict(
     _base_.term_optimizers,
-    # [17] has a weight of 5 on the segmentation's loss: with its rate of 1e-4 and its decay of 5e-4,
-    # this is the same step.
+    # [17] has a weight of 5 on the segmentation's loss: with its rate of 1e-4 and its decay of
+    # 5e-4, this is the same step.
     segmentor=dict(optimizer=dict(lr=5 * 1e-4, weight_decay=5e-4 / 5)))
 param_scheduler = [
     dict(type='PolyLR', power=0.9, eta_min=0, begin=0, end=10_001, by_epoch=False)  # [17]

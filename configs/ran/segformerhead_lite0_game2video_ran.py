@@ -13,8 +13,8 @@ model = dict(
                 channels=32,
                 dilations=(1, 6, 12, 18),
                 first_layer=False),
-            # At 0.2, as in [17], its gradient at the encoder is ten times the segmentation's here, and
-            # dev falls from 49.8 to 41.5; at this, where it is a tenth, it rises to 52.2.
+            # At 0.2, as in [17], its gradient at the encoder is ten times the segmentation's here,
+            # and dev falls from 49.8 to 41.5; at this, where it is a tenth, it rises to 52.2.
             loss_weight=0.002)))
 adam = dict(_base_.term_optimizers.adversary.optimizer, lr=1e-3)
 optim_wrapper = dict(adversary=dict(optimizer=adam))

@@ -1,5 +1,5 @@
-# The paper's two terms. [14] is AdaptSegNet, whose setting it follows, [8] UNIT and [17] FCAN. A leaf
-# says model.terms=_base_.terms, or picks one of them, and optim_wrapper=_base_.term_optimizers.
+# The paper's two terms. [14] is AdaptSegNet, whose setting it follows, [8] UNIT and [17] FCAN. A
+# leaf says model.terms=_base_.terms, or picks one, and optim_wrapper=_base_.term_optimizers.
 terms = dict(
     reconstruction=dict(  # Equation 1
         type='Reconstruction',

@@ -1,5 +1,5 @@
-# A small encoder at stride 32 with SegFormer's head, which joins the features of all strides: it sees
-# poles and signs, where DeepLabV2Head on stride 16 cannot, at less cost.
+# A small encoder at stride 32 with SegFormer's head, which joins the features of all strides: it
+# sees poles and signs, where DeepLabV2Head on stride 16 cannot, at less cost.
 _base_ = 'deeplabv2_effnet-lite0-d16.py'
 model = dict(
     backbone=dict(output_stride=32),
