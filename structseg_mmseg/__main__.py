@@ -1,6 +1,6 @@
 """Run a tool of the package from any folder.
 
-A config of the package may be given by its name, such as ``segformerhead_lite0_demo``.
+A config of the package may be given by its name, such as ``segformer_effnet-lite0_demo``.
 """
 import argparse
 import ast

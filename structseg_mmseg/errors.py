@@ -59,11 +59,20 @@ def sentence_of(error: Optional[BaseException]) -> Optional[str]:
         if isinstance(error, OSError) and error.errno in DISK_FULL:
             return f'{error.filename or "a file"} cannot be written, as the disk is full: make room'
         if isinstance(error, FileNotFoundError):
-            file = re.search(r'(\w[^/"\']*)\.py\b', str(error))
-            near = get_close_matches(file[1], CONFIGS, 1) if file else None
-            return f'{error}: ' + (f'did you mean {CONFIGS[near[0]]}?' if near else
-                                   'check the path')
+            near = _near_config(str(error))
+            return f'{error}: ' + (f'did you mean {near}?' if near else 'check the path')
         if isinstance(error, OSError) and error.filename is not None:
             return f'{error}: check the path and its rights, or give another'
         error = error.__cause__ or error.__context__
     return None
+
+
+def _near_config(text: str) -> Optional[Path]:
+    """The config of the package that is nearest in name to a file that a text says is missing."""
+    file = re.search(r'([^\s\'"]+)\.py\b', text)
+    if file is None:
+        return None
+    path = Path(file[1])
+    family = [name for name, config in CONFIGS.items() if config.parent.name == path.parent.name]
+    near = get_close_matches(path.name, family or CONFIGS, 1)
+    return CONFIGS[near[0]] if near else None

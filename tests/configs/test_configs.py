@@ -21,13 +21,14 @@ OURS = [path for path in CONFIGS if path.parent.name == 'structseg']
 def test_all_configs_are_there():
     suffixes = ['', '_source-only', '_feature-level', '_output-level']
     expected = [f'{name}{suffix}' for name in (
-        'deeplabv2_r101_gta2cs', 'deeplabv2_lite0_game2video', 'segformerhead_lite0_game2video')
+        'deeplabv2_r101_gta2cs', 'deeplabv2_effnet-lite0_game2video',
+        'segformer_effnet-lite0_game2video')
         for suffix in suffixes]
     # DeepLabv2's head and Lite0 with frozen statistics have none to take from the target.
     expected += [f'{name}_target-statistics' for name in (
-        'deeplabv2_r101_gta2cs', 'segformerhead_lite0_game2video')]
-    expected += [f'{name}_lite0_game2video_oracle' for name in ('deeplabv2', 'segformerhead')]
-    expected += ['segformerhead_lite0_demo', 'segformerhead_lite0_demo_source-only']
+        'deeplabv2_r101_gta2cs', 'segformer_effnet-lite0_game2video')]
+    expected += [f'{name}_effnet-lite0_game2video_oracle' for name in ('deeplabv2', 'segformer')]
+    expected += ['segformer_effnet-lite0_demo', 'segformer_effnet-lite0_demo_source-only']
     expected += [f'deeplabv2_r101_{data}' for data in (
         'synthia2cs', 'cs2acdc', 'cs2acdc-night', 'cs2darkzurich')]
     expected += ['segformer_mit-b0_gta2cs', 'deeplabv3plus_r50_gta2cs']
@@ -148,7 +149,7 @@ def test_a_translator(path):
 def test_later_stages_read_the_translated_root(monkeypatch):
     monkeypatch.setenv('GAME2VIDEO_TRANSLATED', '/somewhere')
     for name in ('cycada-source', 'cycada'):
-        cfg = load(ROOT / f'configs/cycada/segformerhead_lite0_game2video_{name}.py')
+        cfg = load(ROOT / f'configs/cycada/segformer_effnet-lite0_game2video_{name}.py')
         assert cfg.train_dataloader.dataset.data_root == '/somewhere'
         assert ('terms' in cfg.model) == (name == 'cycada')
 
@@ -175,7 +176,7 @@ def test_a_peer_takes_a_step(path):
 
 
 def adaptsegnet(name):
-    return load(ROOT / f'configs/adaptsegnet/deeplabv2_r101_gta2cs_{name}.py')
+    return load(ROOT / f'configs/adaptsegnet/deeplabv2_r101_gta2cs_adaptsegnet-{name}.py')
 
 
 def test_adaptsegnet_as_released():

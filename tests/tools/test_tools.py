@@ -247,7 +247,7 @@ def test_infer_refuses_what_does_not_fit(workplace, tmp_path):
     fails(call('infer.py', CONFIG, weights, tmp_path, '--workers', 0, check=False),
           '--workers is 0')
     write_image(tmp_path / 'a.png', np.zeros((32, 32, 3), np.uint8))
-    fails(call('infer.py', 'configs/structseg/deeplabv2_lite0_game2video.py', weights,
+    fails(call('infer.py', 'configs/structseg/deeplabv2_effnet-lite0_game2video.py', weights,
               tmp_path / 'a.png', check=False), 'is not one of this model', 'decode_head')
 
 

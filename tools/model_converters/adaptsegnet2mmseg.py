@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from structseg_mmseg.engine.checkpoint import check_fit, load_from_local, load_safely
 from structseg_mmseg.errors import InputError, one_sentence_errors
 
-CONFIG = 'configs/adaptsegnet/deeplabv2_r101_gta2cs_as-released.py'
+CONFIG = 'configs/adaptsegnet/deeplabv2_r101_gta2cs_adaptsegnet-as-released.py'
 HEADS = dict(layer5='auxiliary_head', layer6='decode_head')
 
 

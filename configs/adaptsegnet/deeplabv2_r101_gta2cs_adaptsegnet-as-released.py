@@ -1,5 +1,5 @@
 # As [14]'s released code acts, which is not all as its paper says; its checkpoints fit.
-_base_ = 'deeplabv2_r101_gta2cs_multi-level.py'
+_base_ = 'deeplabv2_r101_gta2cs_adaptsegnet-multi-level.py'
 model = dict(
     backbone=dict(init_cfg=None),  # load_from has it
     # Its loop over the classifiers returns after the second.

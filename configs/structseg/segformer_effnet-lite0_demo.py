@@ -1,6 +1,6 @@
 # The full method on data that the project draws itself: `make demo` runs it.
 _base_ = [
-    'segformerhead_lite0_demo_source-only.py',
+    'segformer_effnet-lite0_demo_source-only.py',
     '../_base_/methods/structseg_segformer_effnet-lite0.py'
 ]
 model = dict(type='AdvReconSegmentor', terms=_base_.terms)

@@ -1,4 +1,5 @@
-# From ../structseg/segformerhead_lite0_game2video_source-only.py, at its rates and for its length.
+# From ../structseg/segformer_effnet-lite0_game2video_source-only.py, at its rates and for its
+# length.
 _base_ = [
     '../_base_/setups/segformer_effnet-lite0_game2video.py',
     '../_base_/methods/ran.py'
@@ -18,4 +19,4 @@ model = dict(
             loss_weight=0.002)))
 adam = dict(_base_.term_optimizers.adversary.optimizer, lr=1e-3)
 optim_wrapper = dict(adversary=dict(optimizer=adam))
-load_from = 'work_dirs/segformerhead_lite0_game2video_source-only/iter_600.pth'
+load_from = 'work_dirs/segformer_effnet-lite0_game2video_source-only/iter_600.pth'

@@ -1,5 +1,5 @@
 # Trained on the labels of the target, which adaptation never reads: what there is to gain.
-_base_ = 'deeplabv2_lite0_game2video_source-only.py'
+_base_ = 'deeplabv2_effnet-lite0_game2video_source-only.py'
 train_dataloader = dict(
     dataset=dict(
         _delete_=True,

@@ -1,5 +1,5 @@
-# Stage 3 alone: from ../structseg/segformerhead_lite0_game2video_source-only.py, at its rates and
-# for its length. On translated images: segformerhead_lite0_game2video_cycada.py.
+# Stage 3 alone: from ../structseg/segformer_effnet-lite0_game2video_source-only.py, at its rates
+# and for its length. On translated images: segformer_effnet-lite0_game2video_cycada.py.
 _base_ = [
     '../_base_/setups/segformer_effnet-lite0_game2video.py',
     '../_base_/methods/cycada.py'
@@ -13,4 +13,4 @@ model = dict(
     steps=_base_.steps)
 optim_wrapper = dict(
     adversary=dict(optimizer=dict(type='Adam', lr=1e-3, betas=(0.9, 0.99), fused=True)))
-load_from = 'work_dirs/segformerhead_lite0_game2video_source-only/iter_600.pth'
+load_from = 'work_dirs/segformer_effnet-lite0_game2video_source-only/iter_600.pth'
