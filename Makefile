@@ -27,8 +27,8 @@ test: install
 
 demo: install
 	$(PY) tools/dataset_converters/draw_demo.py $(DEMO) $(IMAGES)
-	$(PY) tools/ablation.py configs/structseg/segformerhead_lite0_demo_source-only.py \
-	  configs/structseg/segformerhead_lite0_demo.py --seeds 0 --work-dir $(OUT) --jobs 2 \
+	$(PY) tools/ablation.py configs/structseg/segformer_effnet-lite0_demo_source-only.py \
+	  configs/structseg/segformer_effnet-lite0_demo.py --seeds 0 --work-dir $(OUT) --jobs 2 \
 	  --cfg-options train_cfg.max_iters=$(ITERS) param_scheduler.1.end=$$(($(ITERS) + 1))
 	@echo "To look at: $(OUT)/report.html, $(OUT)/examples.png, and in each run's folder vis_data."
 	@echo "Next: your own data (docs/data.md), runs (docs/train.md), methods (docs/add_a_method.md)."

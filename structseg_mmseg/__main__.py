@@ -1,6 +1,6 @@
 """Run a tool of the package from any folder.
 
-A config of the package may be given by its name, such as ``segformerhead_lite0_demo``.
+A config of the package may be given by its name, such as ``segformer_effnet-lite0_demo``.
 """
 import argparse
 import ast
@@ -8,8 +8,8 @@ import runpy
 import sys
 from pathlib import Path
 
-MIM = Path(__file__).with_name('.mim')  # links in a checkout, copies in a wheel
-CONFIGS = {path.stem: path for path in sorted(MIM.joinpath('configs').glob('[!_]*/*.py'))}
+from structseg_mmseg.errors import CONFIGS, MIM
+
 TOOLS = {path.stem: path for path in sorted(MIM.joinpath('tools').rglob('*.py'))}
 
 
@@ -30,7 +30,8 @@ def main() -> None:
         parser.print_help()
     else:
         tool = TOOLS[args.tool]
-        arguments = [argument if Path(argument).exists() else str(CONFIGS.get(argument, argument))
+        arguments = [str(MIM / CONFIGS[argument])
+                     if argument in CONFIGS and not Path(argument).exists() else argument
                      for argument in args.arguments]
         # As `python TOOL.py` has them.
         sys.argv, sys.path[0] = [str(tool), *arguments], str(tool.parent)

@@ -4,8 +4,13 @@ import os
 import re
 import sys
 from contextlib import contextmanager
+from difflib import get_close_matches
+from pathlib import Path
 from typing import Iterator, Optional
 
+MIM = Path(__file__).with_name('.mim')  # links in a checkout, copies in a wheel
+# The configs of the package by their names: files below MIM.
+CONFIGS = {path.stem: path.relative_to(MIM) for path in sorted(MIM.glob('configs/[!_]*/*.py'))}
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)  # the latter: the user's quota
 
 
@@ -54,8 +59,20 @@ def sentence_of(error: Optional[BaseException]) -> Optional[str]:
         if isinstance(error, OSError) and error.errno in DISK_FULL:
             return f'{error.filename or "a file"} cannot be written, as the disk is full: make room'
         if isinstance(error, FileNotFoundError):
-            return f'{error}: check the path'
+            near = _near_config(str(error))
+            return f'{error}: ' + (f'did you mean {near}?' if near else 'check the path')
         if isinstance(error, OSError) and error.filename is not None:
             return f'{error}: check the path and its rights, or give another'
         error = error.__cause__ or error.__context__
     return None
+
+
+def _near_config(text: str) -> Optional[Path]:
+    """The config of the package that is nearest in name to a file that a text says is missing."""
+    file = re.search(r'([^\s\'"]+)\.py\b', text)
+    if file is None:
+        return None
+    path = Path(file[1])
+    family = [name for name, config in CONFIGS.items() if config.parent.name == path.parent.name]
+    near = get_close_matches(path.name, family or CONFIGS, 1)
+    return CONFIGS[near[0]] if near else None

@@ -17,6 +17,17 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: '/tools/' not in str(item.path))
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    """Only tests marked gpu, their fixtures and the processes that they start see a GPU."""
+    with pytest.MonkeyPatch.context() as patch:
+        if item.get_closest_marker('gpu') is None:
+            patch.setenv('CUDA_VISIBLE_DEVICES', '')
+            patch.setattr('torch.cuda.is_available', lambda: False)
+            patch.setattr('mmengine.device.utils.DEVICE', 'cpu')  # as found on import
+        return (yield)
+
+
 @pytest.fixture(autouse=True)
 def _scope():
     init_default_scope('mmseg')

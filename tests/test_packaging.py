@@ -53,11 +53,11 @@ def test_a_wheel_trains_in_an_empty_folder(wheel, tmp_path):
                        PYTHONWARNINGS='ignore', PYTHONDONTWRITEBYTECODE='')
     environment.pop('DEMO', None)
     done = subprocess.run(
-        [sys.executable, '-m', 'structseg_mmseg', 'train', 'segformerhead_lite0_demo',
+        [sys.executable, '-m', 'structseg_mmseg', 'train', 'segformer_effnet-lite0_demo',
          '--cfg-options', 'train_cfg.max_iters=2'],
         cwd=workplace, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    assert (workplace / 'work_dirs/segformerhead_lite0_demo/iter_2.pth').is_file()
+    assert (workplace / 'work_dirs/segformer_effnet-lite0_demo/iter_2.pth').is_file()
     # It was the wheel's: its modules are compiled now.
     assert list((tmp_path / 'site/structseg_mmseg/engine/hooks/__pycache__').iterdir())
 
@@ -98,7 +98,7 @@ def test_unknown_tools_and_configs(run, capsys):
     assert "invalid choice: 'infr' (choose from " in capsys.readouterr().err
     assert 'nothing.py' in run('train', 'nothing.py')
     assert 'there is no checkpoint none.pth' in run(
-        'infer', 'segformerhead_lite0_demo', 'none.pth', ROOT / 'docs/demo.jpg')
+        'infer', 'segformer_effnet-lite0_demo', 'none.pth', ROOT / 'docs/demo.jpg')
 
 
 def test_metafiles_describe_every_config():

@@ -50,7 +50,7 @@ PICTURES = {
     'changed': 'Test images that changed most from the first model to the last, first seed: gains '
                'above, losses below.',
 }
-STYLE = '''body { max-width: 80rem; margin: auto; padding: 1rem; font: 1rem/1.5 system-ui, sans-serif }
+STYLE = '''body { max-width: 80rem; margin: auto; padding: 1rem; font: 1rem/1.5 sans-serif }
 pre { white-space: pre-wrap } div { overflow-x: auto } img { max-width: 100% }
 td, th { padding: .2rem .6rem; border-bottom: 1px solid #ccc; text-align: right }'''
 

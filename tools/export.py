@@ -2,13 +2,13 @@
 
     python tools/export.py CONFIG CHECKPOINT OUT_DIR [--size HEIGHT WIDTH]
 
-OUT_DIR gets
+The tool writes to OUT_DIR
 
-- ``model.pth`` and ``model.py``, a checkpoint without what training alone needs and a config of a
-  plain ``EncoderDecoder``, for mmseg's ``MMSegInferencer`` and ``init_model``. They do without this
-  package where backbone, neck and head are mmseg's own.
+- ``model.pth`` and ``model.py``, a checkpoint without the modules that only training uses and a
+  config of a plain ``EncoderDecoder``, for mmseg's ``MMSegInferencer`` and ``init_model``. They
+  need this package only if backbone, neck or head are from it.
 - ``model.pt2`` (torch.export) and ``model.onnx``. Both take ``image``, float32 (N, 3, H, W) in RGB
-  from 0 to 255, and give ``logits``, float32 (N, classes, H, W). The preprocessor's normalisation
+  from 0 to 255, and return ``logits``, float32 (N, classes, H, W). The preprocessor's normalisation
   is part of them, the test pipeline's ``Resize`` is not. N, H and W are free.
 
 Each file is verified at a second input size.
@@ -68,7 +68,7 @@ def main() -> None:
     parser.add_argument('out_dir', type=Path)
     parser.add_argument('--size', type=int, nargs=2, default=(256, 512),
                         metavar=('HEIGHT', 'WIDTH'),
-                        help='of the image to trace the network with (default: 256 512)')
+                        help='size of the image to trace the network with (default: 256 512)')
     args = parser.parse_args()
     load_safely()
     cfg = Config.fromfile(args.config)
@@ -78,7 +78,7 @@ def main() -> None:
                          f'{", ".join(SEGMENTORS[:-1])} or {SEGMENTORS[-1]}')
     checkpoint = load_from_local(str(args.checkpoint), map_location='cpu')
     if 'ema_state_dict' in checkpoint:  # EMAHook saves the averaged weights as the state dict
-        print('the weights are the averaged ones')
+        print('exporting the averaged weights')
     plain = plain_config(cfg)
     model = MODELS.build(plain.model).eval()
     model.load_state_dict(inference_state(
@@ -100,13 +100,13 @@ def main() -> None:
     if parts or others:
         plain.custom_imports = dict(imports=[*([PACKAGE] if parts else []), *others])
     plain.dump(str(args.out_dir / 'model.py'))
-    logging.disable(logging.WARNING)  # the exporters' accounts of what they skip and fold
+    logging.disable(logging.WARNING)  # of the exporters, about what they skip and fold
     export(model, args.out_dir, args.size)
     print(f'wrote {args.out_dir}')
 
 
 def plain_config(cfg: Config) -> Config:
-    """What mmseg needs to build the network and to run it on images."""
+    """Keep what mmseg needs to build the network and to run it on images."""
     model = {key: cfg.model[key] for key in (
         'data_preprocessor', 'backbone', 'neck', 'decode_head') if cfg.model.get(key) is not None}
     test_cfg = dict(cfg.model.get('test_cfg') or dict(mode='whole'))
@@ -124,10 +124,10 @@ def plain_config(cfg: Config) -> Config:
 
 def inference_state(cfg: Config, checkpoint: dict, name: str, keys: Iterable[str]
                     ) -> Dict[str, Tensor]:
-    """What a checkpoint has of an ``EncoderDecoder`` of those keys, as the config's model infers.
+    """The state dict of an ``EncoderDecoder`` with these keys that infers like the config's model.
 
     Raises:
-        InputError: If the checkpoint is none of the config's model.
+        InputError: If the checkpoint does not fit the config's model.
     """
     model = MODELS.build(cfg.model)
     check_fit(model, checkpoint, name)
@@ -137,10 +137,10 @@ def inference_state(cfg: Config, checkpoint: dict, name: str, keys: Iterable[str
     if (cfg.model.get('test_cfg') or {}).get('statistics') != 'source':
         state = model.state_dict()
     elif model.source_statistics is None:
-        raise InputError("model.test_cfg.statistics='source' needs model.batch_statistics="
-                         "'per_domain', in training, too: leave it out")
+        raise InputError("model.test_cfg.statistics='source' needs statistics of the source: set "
+                         "model.batch_statistics='per_domain' for training")
     else:
-        with model.source_statistics.in_use(model._shared_parts):
+        with model.source_statistics.in_use():
             state = model.state_dict()
     return {key: state[key] for key in keys}
 
@@ -189,15 +189,15 @@ def export(model: EncoderDecoder, out_dir: Path, size: Tuple[int, int]) -> None:
 
 
 def trace(network: Logits, image: Tensor) -> torch.export.ExportedProgram:
-    """The network as a program for images of all numbers and sizes."""
-    # The warning of mmseg's resize, on by default, turns sizes into plain numbers.
+    """Trace the network for any number and size of images."""
+    # The default warning of mmseg's resize would turn sizes into constants.
     silent = patch.object(resize, '__defaults__', (*resize.__defaults__[:-1], False))
     with torch.no_grad(), silent:
         program = torch.export.export(
             network, (image, ), dynamic_shapes=(dict.fromkeys(DIMS, torch.export.Dim.DYNAMIC), ),
             prefer_deferred_runtime_asserts_over_guards=True)
-    # They forbid what torch could not prove, such as sizes for pooling that rounds up, and what it
-    # holds to be special, such as a single image. What is written is tried on both.
+    # Assertions exclude what torch cannot prove, such as sizes for pooling that rounds up, and what
+    # it specialises on, such as a single image. The files are tested on both.
     for node in program.graph.find_nodes(op='call_function',
                                          target=torch.ops.aten._assert_scalar.default):
         program.graph.erase_node(node)
@@ -207,13 +207,13 @@ def trace(network: Logits, image: Tensor) -> torch.export.ExportedProgram:
 
 
 def write_pt2(program: torch.export.ExportedProgram, path: Path) -> Callable[[Tensor], Tensor]:
-    """Write the program, and run what is written."""
+    """Write the program, and return it as loaded from the file."""
     torch.export.save(program, path)
     return torch.export.load(path).module()
 
 
 def write_onnx(program: torch.export.ExportedProgram, path: Path) -> Callable[[Tensor], Tensor]:
-    """Write the program as ONNX, and run what is written."""
+    """Write the program as ONNX, and return it as loaded from the file."""
     try:
         import onnxruntime
         import onnxscript  # noqa: F401, what torch exports with
@@ -227,7 +227,7 @@ def write_onnx(program: torch.export.ExportedProgram, path: Path) -> Callable[[T
 
 
 def first_line(error: Exception) -> str:
-    """What an exporter says, which can be pages."""
+    """The first line of an exporter's message, which can be pages long."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 

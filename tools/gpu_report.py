@@ -26,7 +26,7 @@ from structseg_mmseg.errors import InputError, one_sentence_errors
 
 ROOT = Path(__file__).resolve().parents[1]
 ENVIRONMENT = ('import json; from mmengine.utils.dl_utils import collect_env; '
-               'from structseg_mmseg.engine.stack import stack; '
+               'from structseg_mmseg.engine.hooks.summary_hook import stack; '
                'print(json.dumps(dict(stack=stack(), **collect_env()), default=str))')
 AMP = 'optim_wrapper.type=AmpOptimWrapper'
 BF16 = (AMP, 'optim_wrapper.dtype=bfloat16')

@@ -1,11 +1,11 @@
-"""Segment images or videos: mmseg's inferencer, with coloured masks and overlays as files.
+"""Segment images or videos by mmseg's inferencer, and write coloured masks and overlays.
 
     python tools/infer.py CONFIG CHECKPOINT INPUT [--out-dir DIR] [--opacity 0.5] [--device cpu]
         [--batch-size N] [--workers N]
 
-INPUT is an image, a folder of images or a video. DIR gets ``masks/NAME`` and ``overlays/NAME``:
-PNG files for images, MP4 files for a video. Images of one size that follow each other go through
-the network together, and while they do, others are read and written.
+INPUT is an image, a folder of images or a video. The tool writes ``masks/NAME`` and
+``overlays/NAME`` to DIR, as PNG for images and as MP4 for a video. Consecutive images of equal size
+form a batch; other threads read and write meanwhile.
 """
 import argparse
 from collections import deque
@@ -29,7 +29,7 @@ VIDEOS = ('.avi', '.m4v', '.mkv', '.mov', '.mp4', '.webm')
 
 
 class StrictInferencer(MMSegInferencer):
-    """mmseg's inferencer, less its leniency towards weights of another model."""
+    """mmseg's inferencer, which refuses weights of another model."""
 
     def __init__(self, model: str, weights: str, **kwargs) -> None:
         self.weights = weights
@@ -41,11 +41,11 @@ class StrictInferencer(MMSegInferencer):
 
     def predict(self, samples: Iterable[Tuple[str, np.ndarray, dict]],
                 batch_size: int) -> Iterator[Tuple[str, np.ndarray, np.ndarray]]:
-        """Segment images, those that follow each other in one size together.
+        """Segment images, consecutive ones of equal size in a batch.
 
         Args:
-            samples (Iterable[tuple]): Names, images (H, W, 3) and what the pipeline makes of them.
-            batch_size (int): How many go together at most.
+            samples (Iterable[tuple]): Names, images (H, W, 3) and outputs of the pipeline.
+            batch_size (int): Largest size of a batch.
 
         Yields:
             tuple: Name, image and classes (H, W) of each, in order.
@@ -53,7 +53,7 @@ class StrictInferencer(MMSegInferencer):
         for _, equals in groupby(samples, key=lambda sample: sample[1].shape):
             for chunk in self._get_chunk_data(equals, batch_size):
                 names, images, data = zip(*chunk)
-                # Of what the network gives the logits, the larger part, are not kept.
+                # Logits, the larger part of the output, are not kept.
                 yield from zip(names, images, [
                     sample.pred_sem_seg.data[0].cpu().numpy()
                     for sample in self.forward(self.collate_fn(data))])
@@ -69,7 +69,7 @@ def main() -> None:
     parser.add_argument('--opacity', type=float, default=0.5, help='of the mask in the overlays')
     parser.add_argument('--device', help='e.g. cpu or cuda:0 (default: a GPU if there is one)')
     parser.add_argument('--batch-size', type=int, default=1,
-                        help='images of one size that go through the network together '
+                        help='consecutive images of equal size that form a batch '
                              '(default: %(default)s)')
     parser.add_argument('--workers', type=int, default=2,
                         help='threads that read, and as many that write (default: %(default)s)')
@@ -116,8 +116,8 @@ def main() -> None:
 
 
 def ahead(function: Callable, items: Iterable, workers: int) -> Iterator[Any]:
-    """What a function makes of items, in order, by threads that are a few items ahead."""
-    # Executor.map would read all the items at once: a bound is new in Python 3.14.
+    """Results of a function for items, in order, computed a few items ahead by threads."""
+    # Executor.map reads all items at once; its bound is new in Python 3.14.
     with ThreadPoolExecutor(workers) as pool:
         pending = deque()
         for item in items:

@@ -1,8 +1,9 @@
-"""Test: mmseg's own tools/test.py, with one sentence for a mistake in the input.
+"""Test by mmseg's own tools/test.py; a mistake in the input ends in one sentence.
 
     python tools/test.py CONFIG CHECKPOINT [--work-dir DIR] [--show-dir DIR] [--out DIR]
 
-prints mIoU and the table of classes; ``--work-dir`` gets them as JSON, ``--show-dir`` pictures.
+It prints mIoU and IoU by class, writes them as JSON to ``--work-dir``, and pictures to
+``--show-dir``.
 """
 import runpy
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Train: mmseg's own tools/train.py, with one sentence for a mistake in the input.
+"""Train by mmseg's own tools/train.py; a mistake in the input ends in one sentence.
 
     python tools/train.py CONFIG [--work-dir DIR] [--resume] [--amp] [--cfg-options KEY=VALUE ...]
 """

@@ -1,10 +1,10 @@
-"""Translate a config's source images: a trained CycleGAN gives them the target's style.
+"""Translate a config's source images to the target's style by a trained CycleGAN.
 
     python tools/translate.py CONFIG CHECKPOINT OUT [--device cpu]
 
-OUT gets the layout of the source root: images under their names and in their sizes, labels as
-copies, so it takes the root's place in any config. An image is translated whole, at the scale of
-the training pipeline's ``Resize``. A second call goes on where the first one stopped.
+OUT has the layout of the source root, with images of the same names and sizes and copies of the
+labels, so it can replace the root in any config. An image is translated whole, at the scale of the
+training pipeline's ``Resize``. A second call resumes where the first one stopped.
 """
 import argparse
 import hashlib
@@ -30,7 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('config', type=Path)
     parser.add_argument('checkpoint', type=Path)
-    parser.add_argument('out', type=Path, help='a new folder, or one that this call began')
+    parser.add_argument('out', type=Path, help='a new folder, or that of an interrupted call')
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu',
                         help='e.g. cpu or cuda:0 (default: a GPU if there is one)')
     args = parser.parse_args()
@@ -59,7 +59,7 @@ def load_translator(cfg: Config, config: Path, checkpoint: Path) -> nn.Module:
 
 
 def claim(out: Path, root: Path, checkpoint: Path, transforms: list) -> None:
-    """Refuse a folder that holds something else, and note what this one is to hold."""
+    """Refuse a folder with other contents, and note in it what it will contain."""
     if root.resolve() in (out.resolve(), *out.resolve().parents):
         raise InputError(f'{out} is or lies in the source root {root}: give a folder outside')
     note = out / 'translated_by.txt'
@@ -73,7 +73,7 @@ def claim(out: Path, root: Path, checkpoint: Path, transforms: list) -> None:
 
 @torch.inference_mode()
 def translate(model: nn.Module, dataset: LabelIdsDataset, index: int, out: Path) -> None:
-    """Write the label of a sample, then its translated image, unless the image is there."""
+    """Write the label of a sample, then its translated image, unless the image exists."""
     info = dataset.get_data_info(index)
     label, image = (out / os.path.relpath(info[key], dataset.data_root)
                     for key in ('seg_map_path', 'img_path'))
@@ -89,7 +89,7 @@ def translate(model: nn.Module, dataset: LabelIdsDataset, index: int, out: Path)
 
 
 def write(path: Path, content: bytes) -> None:
-    """Write a file that appears under its name when it is complete."""
+    """Write a file that gets its name once it is complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f'{path.name}.part')
     part.write_bytes(content)

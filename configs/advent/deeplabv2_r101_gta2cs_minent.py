@@ -1,8 +1,6 @@
-# MinEnt: the entropy itself is minimised, without a game; weights of ADVENT's code (minent.yml).
-_base_ = 'deeplabv2_r101_gta2cs_advent.py'
-model = dict(
-    terms=dict(
-        adversary=None,
-        auxiliary_adversary=None,
-        entropy=dict(type='MinEntropy', loss_weight=1e-3),
-        auxiliary_entropy=dict(type='MinEntropy', loss_weight=2e-4, head='auxiliary_head')))
+# MinEnt, without a game.
+_base_ = [
+    '../_base_/setups/deeplabv2_r101_gta2cs_two-level.py', '../_base_/methods/minent.py'
+]
+model = dict(terms=_base_.terms)
+train_cfg = dict(max_iters=120_000)  # EARLY_STOP; the schedule goes on, as in [14]

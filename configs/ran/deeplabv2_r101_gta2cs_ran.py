@@ -1,14 +1,14 @@
 # The second stage of RAN ([17]): the game on res5c, from the first stage's end.
-_base_ = '../structseg/deeplabv2_r101_gta2cs_output-level.py'
-model = dict(
-    terms=dict(
-        adversary=dict(
-            of='features',
-            discriminator=dict(in_channels=2048, first_layer=False),  # two layers in [17]
-            mode='minimax',  # [17]: both domains, saturating
-            loss_weight=0.2)))  # [17] has 5 on the segmentation's loss, so ...
-# ... with its rate of 1e-4 and its decay of 5e-4, this is the same step.
-optim_wrapper = dict(segmentor=dict(optimizer=dict(lr=5 * 1e-4, weight_decay=5e-4 / 5)))
+_base_ = [
+    '../structseg/deeplabv2_r101_gta2cs_source-only.py',
+    '../_base_/methods/ran.py'
+]
+model = dict(terms=_base_.terms)
+optim_wrapper = dict(
+    _base_.term_optimizers,
+    # [17] has a weight of 5 on the segmentation's loss: with its rate of 1e-4 and its decay of
+    # 5e-4, this is the same step.
+    segmentor=dict(optimizer=dict(lr=5 * 1e-4, weight_decay=5e-4 / 5)))
 param_scheduler = [
     dict(type='PolyLR', power=0.9, eta_min=0, begin=0, end=10_001, by_epoch=False)  # [17]
 ]

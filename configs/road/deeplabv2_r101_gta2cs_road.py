@@ -1,12 +1,7 @@
 # ROAD on the network and schedule of configs/structseg.
-_base_ = '../structseg/deeplabv2_r101_gta2cs.py'
-model = dict(
-    terms=dict(
-        reconstruction=None,
-        distillation=dict(
-            type='Distillation', encoder=_base_.model.backbone, loss_weight=0.1),
-        adversary=dict(
-            _delete_=True,
-            type='RegionAdversary',
-            discriminator=dict(type='PixelDiscriminator', in_channels=2048, channels=(256, )),
-            loss_weight=0.01)))
+_base_ = [
+    '../structseg/deeplabv2_r101_gta2cs_source-only.py',
+    '../_base_/methods/road.py'
+]
+model = dict(terms=_base_.terms)
+optim_wrapper = _base_.term_optimizers

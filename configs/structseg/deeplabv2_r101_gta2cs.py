@@ -1,6 +1,4 @@
 # The full model of the paper, GTA5 to Cityscapes: 44.8 mIoU in its Table 1.
-_base_ = [
-    '../_base_/models/structseg_deeplabv2_r101-d8.py', '../_base_/datasets/gta2cityscapes.py',
-    '../_base_/schedules/adaptation_250k.py', '../_base_/default_runtime.py'
-]
-default_hooks = dict(checkpoint=dict(interval=5000), panel=dict(interval=5000))
+_base_ = ['deeplabv2_r101_gta2cs_source-only.py', '../_base_/methods/structseg.py']
+model = dict(type='AdvReconSegmentor', terms=_base_.terms)
+optim_wrapper = _base_.term_optimizers

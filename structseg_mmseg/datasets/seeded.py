@@ -61,7 +61,8 @@ class SeededDataset(Dataset):
                 seed = (*seed, 1)
                 index = int(np.random.default_rng(seed).integers(len(self)))
             else:
-                if isinstance(sample, dict) and 'data_samples' in sample:  # for draws on the model's side: Batch.generators
+                # What terms draw for the sample starts from it, too: Batch.generators.
+                if isinstance(sample, dict) and 'data_samples' in sample:
                     sample['data_samples'].set_metainfo(dict(seed=seed))
                 return sample
 

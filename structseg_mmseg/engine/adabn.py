@@ -10,7 +10,7 @@ from torch.optim.swa_utils import update_bn
 from torch.utils.data import DataLoader
 
 from structseg_mmseg.errors import InputError
-from structseg_mmseg.models.batch_statistics import live_norms
+from structseg_mmseg.models.adaptation.batch_statistics import live_norms
 
 
 def estimate_statistics(model: BaseSegmentor, dataloader: Iterable[dict]) -> None:

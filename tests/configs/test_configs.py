@@ -7,7 +7,7 @@ from mmengine.optim import build_optim_wrapper
 from mmseg.models.segmentors import EncoderDecoder
 from mmseg.registry import MODELS
 
-from structseg_mmseg.models.segmentors import AdvReconSegmentor
+from structseg_mmseg.models.segmentors import AdaptationSegmentor
 from tests.helpers import ROOT
 from tests.helpers.models import ABLATIONS, batch
 
@@ -21,13 +21,14 @@ OURS = [path for path in CONFIGS if path.parent.name == 'structseg']
 def test_all_configs_are_there():
     suffixes = ['', '_source-only', '_feature-level', '_output-level']
     expected = [f'{name}{suffix}' for name in (
-        'deeplabv2_r101_gta2cs', 'deeplabv2_lite0_game2video', 'segformerhead_lite0_game2video')
+        'deeplabv2_r101_gta2cs', 'deeplabv2_effnet-lite0_game2video',
+        'segformer_effnet-lite0_game2video')
         for suffix in suffixes]
     # DeepLabv2's head and Lite0 with frozen statistics have none to take from the target.
     expected += [f'{name}_target-statistics' for name in (
-        'deeplabv2_r101_gta2cs', 'segformerhead_lite0_game2video')]
-    expected += [f'{name}_lite0_game2video_oracle' for name in ('deeplabv2', 'segformerhead')]
-    expected += ['segformerhead_lite0_demo', 'segformerhead_lite0_demo_source-only']
+        'deeplabv2_r101_gta2cs', 'segformer_effnet-lite0_game2video')]
+    expected += [f'{name}_effnet-lite0_game2video_oracle' for name in ('deeplabv2', 'segformer')]
+    expected += ['segformer_effnet-lite0_demo', 'segformer_effnet-lite0_demo_source-only']
     expected += [f'deeplabv2_r101_{data}' for data in (
         'synthia2cs', 'cs2acdc', 'cs2acdc-night', 'cs2darkzurich')]
     expected += ['segformer_mit-b0_gta2cs', 'deeplabv3plus_r50_gta2cs']
@@ -78,10 +79,10 @@ def test_config_says_what_its_name_says(path):
     if path.stem.endswith('_oracle'):
         ablation = 'source-only'
         assert cfg.train_dataloader.dataset.type == 'CityscapesLabelIdsDataset'
-    parts = ABLATIONS[ablation]
-    assert tuple(cfg.model.terms[term] is not None
-                 for term in ('reconstruction', 'adversary')) == parts
-    assert (cfg.target_dataloader is not None) == (ablation != 'source-only')
+    terms = ('reconstruction', 'adversary', 'statistics')
+    assert set(cfg.model.get('terms', ())) == {
+        term for term, there in zip(terms, ABLATIONS[ablation]) if there}
+    assert (cfg.model.type == 'AdvReconSegmentor') == any(ABLATIONS[ablation][:2])
     end = cfg.param_scheduler[-1].end
     assert end == (250_001 if '_r' in path.stem else cfg.train_cfg.max_iters + 1)
 
@@ -95,7 +96,7 @@ def test_checkpoint_without_training_parts_fits_a_plain_encoder_decoder(path):
         plain.pop(key, None)
     with without_memory(cfg):
         state = {key: value for key, value in MODELS.build(cfg.model).state_dict().items()
-                 if not key.startswith(AdvReconSegmentor.training_only)}
+                 if not key.startswith(AdaptationSegmentor.training_only)}
         plain = MODELS.build(plain)
     assert type(plain) is EncoderDecoder
     plain.load_state_dict(state, strict=True, assign=True)
@@ -148,9 +149,9 @@ def test_a_translator(path):
 def test_later_stages_read_the_translated_root(monkeypatch):
     monkeypatch.setenv('GAME2VIDEO_TRANSLATED', '/somewhere')
     for name in ('cycada-source', 'cycada'):
-        cfg = load(ROOT / f'configs/cycada/segformerhead_lite0_game2video_{name}.py')
+        cfg = load(ROOT / f'configs/cycada/segformer_effnet-lite0_game2video_{name}.py')
         assert cfg.train_dataloader.dataset.data_root == '/somewhere'
-        assert (cfg.target_dataloader is None) == (name == 'cycada-source')
+        assert ('terms' in cfg.model) == (name == 'cycada')
 
 
 PEERS = [path for path in CONFIGS if path not in OURS and 'game2video' in path.stem]
@@ -175,7 +176,7 @@ def test_a_peer_takes_a_step(path):
 
 
 def adaptsegnet(name):
-    return load(ROOT / f'configs/adaptsegnet/deeplabv2_r101_gta2cs_{name}.py')
+    return load(ROOT / f'configs/adaptsegnet/deeplabv2_r101_gta2cs_adaptsegnet-{name}.py')
 
 
 def test_adaptsegnet_as_released():

@@ -16,7 +16,7 @@ def test_each_parameter_in_one_optimizer_with_its_rate(ablation):
     """By the schedule of the paper's own config."""
     reconstruction, adversary, *_ = ABLATIONS[ablation]
     model = MODELS.build(model_cfg(reconstruction, adversary))
-    cfg = Config.fromfile(ROOT / 'configs/_base_/schedules/adaptation_250k.py')
+    cfg = Config.fromfile(ROOT / 'configs/structseg/deeplabv2_r101_gta2cs.py')
     wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
     assert list(wrapper.keys()) == ['segmentor', *['reconstruction'] * reconstruction,
                                     *['adversary'] * adversary]
@@ -45,7 +45,7 @@ def test_each_parameter_in_one_optimizer_with_its_rate(ablation):
 def test_poly_schedules_against_the_closed_form():
     """(1 - i / 250000) ** 0.9 for every group of every optimizer, to the end and step by step."""
     model = MODELS.build(model_cfg())
-    cfg = Config.fromfile(ROOT / 'configs/_base_/schedules/adaptation_250k.py')
+    cfg = Config.fromfile(ROOT / 'configs/structseg/deeplabv2_r101_gta2cs.py')
     wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
     scheduler = dict(cfg.param_scheduler[0])
     assert scheduler.pop('type') == 'PolyLR'
@@ -144,7 +144,7 @@ def test_momentum_starts_well_where_the_first_step_overflows(schedule):
     for fused in (True, False):
         torch.manual_seed(0)
         model = MODELS.build(model_cfg())
-        cfg = Config.fromfile(ROOT / 'configs/_base_/schedules/adaptation_250k.py').optim_wrapper
+        cfg = Config.fromfile(ROOT / 'configs/structseg/deeplabv2_r101_gta2cs.py').optim_wrapper
         cfg = optim_cfg() if schedule == 'test' else cfg
         for part in ('segmentor', 'reconstruction', 'adversary'):
             cfg[part]['optimizer']['fused'] = fused

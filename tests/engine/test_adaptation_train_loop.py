@@ -1,3 +1,4 @@
+import inspect
 import itertools
 import sys
 from collections import Counter
@@ -7,9 +8,10 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import IterBasedTrainLoop, Runner, find_latest_checkpoint
+from mmengine.registry import DATA_SAMPLERS
 from mmseg.registry import RUNNERS
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import BatchSampler, DataLoader, Dataset
 
 from structseg_mmseg.datasets import LabelIdsDataset, UnreadableInputError
 from structseg_mmseg.engine.checkpoint import load_from_local
@@ -75,12 +77,11 @@ OPTIONS = {
         accumulative_counts=2, clip_grad=dict(max_norm=1.))),
     'bfloat16': dict(optim_wrapper=dict(optim_cfg(), type='CPUAmpOptimWrapper')),
     'float16': dict(optim_wrapper=dict(optim_cfg(), type='CPUAmpOptimWrapper', dtype='float16')),
-    'compiled': dict(compile=dict(backend='aot_eager')),
     'channels last, fused': dict(
         model=model_cfg(channels_last=True), optim_wrapper=optim_cfg(True)),
     'all': dict(
         augment=RANDOM['augment'], **EMA, compile=dict(backend='aot_eager'),
-        model=dict(RANDOM['model'], channels_last=True, batch_statistics='per_domain'),
+        model=dict(RANDOM['model'], batch_statistics='per_domain'),
         optim_wrapper=dict(optim_cfg(True, accumulative_counts=2, clip_grad=dict(max_norm=1.)),
                            type='CPUAmpOptimWrapper')),
 }
@@ -95,6 +96,24 @@ def test_resume_is_exact_with(option, trees, tmp_path):
     second, _ = train(
         runner_cfg(trees, tmp_path / 'resumed', 6, workers=2, resume=True, **options))
     assert_equal_checkpoints(second, straight)
+
+
+@pytest.mark.skipif('fast_forward_on_resume' not in inspect.signature(
+    IterBasedTrainLoop).parameters, reason='mmengine 0.10.7 does not have it')
+def test_resume_is_exact_whether_mmengine_forwards_or_not(trees, tmp_path):
+    straight, _ = train(runner_cfg(trees, tmp_path / 'straight', 4))
+    train(runner_cfg(trees, tmp_path / 'resumed', 2))
+    cfg = runner_cfg(trees, tmp_path / 'resumed', 4, resume=True)
+    cfg['train_cfg']['fast_forward_on_resume'] = True
+    assert_equal_checkpoints(train(cfg)[0], straight)
+
+
+def test_a_batch_sampler_is_refused(trees, tmp_path):
+    cfg = runner_cfg(trees, tmp_path, 1)
+    DATA_SAMPLERS.register_module('BatchSampler', force=True, module=BatchSampler)
+    cfg['target_dataloader'].update(batch_sampler=dict(type='BatchSampler', drop_last=True))
+    with pytest.raises(InputError, match='target_dataloader.batch_sampler is not supported'):
+        train(cfg)
 
 
 def test_random_transforms_differ_from_epoch_to_epoch(trees, tmp_path):

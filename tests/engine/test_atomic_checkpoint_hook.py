@@ -18,7 +18,7 @@ from structseg_mmseg.engine.hooks import AtomicCheckpointHook
 from tests.helpers.models import model_cfg
 from tests.helpers.runs import PROCESSES, assert_equal_checkpoints, checkpoint_cfg, run, train
 
-KILLS = int(os.environ.get('KILLS', 10))
+KILLS = int(os.environ.get('KILLS', 6))
 FOREVER = 10**6
 
 

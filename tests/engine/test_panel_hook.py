@@ -1,3 +1,5 @@
+from copy import deepcopy
+
 import cv2
 import numpy as np
 import pytest
@@ -10,11 +12,19 @@ from tests.helpers.runs import assert_equal_checkpoints, runner_cfg, train
 TILES = {  # image, prediction and entropy are in all; the truth in the source's
     'source-only': dict(source=4), 'target-statistics': dict(source=4, target=3),
     'feature-level': dict(source=5, target=4), 'output-level': dict(source=5, target=4),
-    'full': dict(source=6, target=5)}
+    'full': dict(source=6, target=5), 'mcd': dict(source=4, target=4)}
+
+
+def reversed_views() -> dict:
+    """Two heads with batch normalisation, which run in a reversed view, and a term beside."""
+    model = normed_cfg(False, False)
+    model['auxiliary_head'] = deepcopy(model['decode_head'])
+    model['terms'] = dict(discrepancy=dict(type='Discrepancy'), entropy=dict(type='MinEntropy'))
+    return model
 
 
 def cfg_of(ablation, trees, work_dir, interval, make=model_cfg, **kwargs):
-    model = make(*ABLATIONS[ablation])
+    model = make(*ABLATIONS[ablation]) if ablation in ABLATIONS else make()
     model['decode_head'].update(dropout_ratio=0.5)  # draws random numbers as it decodes
     cfg = runner_cfg(trees, work_dir, 3, model=model, **kwargs)
     cfg['custom_hooks'] = [dict(type='InputCheckHook'), dict(type='PanelHook', interval=interval)]
@@ -23,7 +33,8 @@ def cfg_of(ablation, trees, work_dir, interval, make=model_cfg, **kwargs):
 
 
 @pytest.mark.parametrize('make,ablation', [
-    *((model_cfg, ablation) for ablation in ABLATIONS), (normed_cfg, 'feature-level')])
+    *((model_cfg, ablation) for ablation in ABLATIONS), (normed_cfg, 'feature-level'),
+    (reversed_views, 'mcd')])
 def test_a_run_that_is_drawn_is_the_same_run(make, ablation, trees, tmp_path):
     parts = dict(parts=(False, False)) if ablation == 'source-only' else {}
     drawn, plain = (train(cfg_of(ablation, trees, tmp_path / str(interval), interval, make,

@@ -15,8 +15,8 @@ import pytest
 from structseg_mmseg.errors import one_sentence_errors
 from tests.helpers import ROOT
 
-CONFIG = 'configs/structseg/segformerhead_lite0_demo.py'
-SOURCE_ONLY = 'configs/structseg/segformerhead_lite0_demo_source-only.py'
+CONFIG = 'configs/structseg/segformer_effnet-lite0_demo.py'
+SOURCE_ONLY = 'configs/structseg/segformer_effnet-lite0_demo_source-only.py'
 
 
 def run(tool, *args, data=None, check=True, **environment):

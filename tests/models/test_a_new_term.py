@@ -2,6 +2,7 @@
 import re
 from copy import deepcopy
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,11 +12,13 @@ from mmseg.registry import MODELS
 from torch import nn
 
 from structseg_mmseg.errors import InputError
-from structseg_mmseg.models.adaptation import Batch
+from structseg_mmseg.models.adaptation import Batch, Branches, Pass, View
 from structseg_mmseg.models.terms import Term
 from structseg_mmseg.models.wrappers import AdaptationDistributedDataParallel
 from tests.helpers import ROOT
-from tests.helpers.models import batch, build, domains, iterate, model_cfg, optim_cfg
+from tests.helpers.models import (batch, build, domains, iterate, model_cfg, normed_cfg,
+                                  optim_cfg)
+from tests.helpers.passes import run_pass
 from tests.helpers.runs import assert_equal_checkpoints, process_group, runner_cfg, train
 
 PAGE = (ROOT / 'docs/add_a_method.md').read_text()
@@ -293,3 +296,45 @@ def test_parts_that_are_not_there_are_named():
     with pytest.raises(InputError, match='optim_wrapper.heads.modules has auxiliary_head'):
         build_optim_wrapper(model, optim_cfg(heads=dict(
             modules=['auxiliary_head'], optimizer=dict(type='SGD', lr=1))))
+
+
+def test_a_step_without_a_loss_is_named():
+    cfg = dict(model_cfg(False, False, True), steps=[dict(), dict(name='C', passes=['target'])])
+    model = build(cfg=cfg).train()
+    with pytest.raises(InputError, match='step C of model.steps has no loss: remove it'):
+        model.train_step(domains(torch.Generator().manual_seed(0)),
+                         build_optim_wrapper(model, optim_cfg()))
+
+
+def test_a_name_that_the_log_would_sum_is_refused():
+    cfg = model_cfg()
+    cfg['terms']['adv_loss'] = cfg['terms'].pop('adversary')
+    with pytest.raises(InputError, match="model.terms.adv_loss has 'loss' in its name"):
+        build(cfg=cfg)
+
+
+def test_a_head_sees_a_batch_once_in_the_statistics():
+    """However many views of the pass it runs in."""
+    cfg = normed_cfg(False, False)
+    cfg['auxiliary_head'] = deepcopy(cfg['decode_head'])
+    cfg['terms'] = dict(discrepancy=dict(type='Discrepancy'), entropy=dict(type='MinEntropy'))
+    model = build(cfg=cfg).train()
+    run_pass(model, 'target', torch.randn(2, 3, 28, 44).double())
+    assert model.decode_head.convs[0].bn.num_batches_tracked == 1
+
+
+def test_pixel_weights_reach_the_supervised_loss():
+    """Cross-entropy by hand; a sampler of the head's own multiplies them."""
+    model = build()
+    data = model.data_preprocessor(domains(torch.Generator().manual_seed(0), valid=True)['source'],
+                                   True)
+    weights = torch.rand(2, 36, 52).double()
+    one = Pass('source', Batch(**data, weights=weights), Branches(1), {})
+    logits = model.decode_head.forward(model.extract_feat(one.batch.inputs))
+    up = torch.nn.functional.interpolate(logits, (36, 52), mode='bilinear', align_corners=True)
+    by_pixel = torch.nn.functional.cross_entropy(up, one.batch.labels, reduction='none')
+    for number in (1, 2):
+        got = View(model, one).supervised_loss()['loss_ce']
+        torch.testing.assert_close(got, (weights**number * by_pixel).mean())
+        assert model.decode_head.sampler is None or number == 2
+        model.decode_head.sampler = SimpleNamespace(sample=lambda logit, label: weights)

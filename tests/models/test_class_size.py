@@ -12,7 +12,6 @@ from structseg_mmseg.errors import InputError
 from structseg_mmseg.models.terms import ClassSize
 from tests.helpers.models import NUM_CLASSES, build, domains, model_cfg, optim_cfg
 from tests.helpers.passes import Seen
-from tests.helpers.runs import assert_equal_checkpoints, runner_cfg, train
 
 
 def term(sizes, **kwargs) -> ClassSize:
@@ -144,17 +143,6 @@ def test_it_trains_with_its_file_and_infers_without(statistics):
     other = MODELS.build(with_sizes(statistics)).eval()
     other.load_state_dict(model.state_dict())
     other(torch.zeros(1, 3, 32, 32))
-
-
-def test_it_resumes(statistics, trees, tmp_path):
-    def cfg(name, iterations):
-        return runner_cfg(trees, tmp_path / name, iterations, model=with_sizes(statistics))
-    straight, _ = train(cfg('straight', 4))
-    losses = straight['message_hub']['log_scalars']['train/sizes.loss_target'].data[0]
-    assert (losses > 0).all()
-    train(cfg('resumed', 2))
-    resumed, _ = train(dict(cfg('resumed', 4), resume=True))
-    assert_equal_checkpoints(straight, resumed)
 
 
 def test_bad_files_are_named(statistics):

@@ -10,7 +10,6 @@ from mmengine.runner import save_checkpoint
 from structseg_mmseg.models.terms import RegionAdversary
 from tests.helpers.models import build, domains, model_cfg, optim_cfg
 from tests.helpers.passes import run_pass
-from tests.helpers.runs import assert_equal_checkpoints, runner_cfg, train
 
 DISTILLATION, REGIONS = 3., 0.3  # so that no term hides
 GRID = (2, 3)
@@ -150,15 +149,3 @@ def test_each_region_has_a_classifier_that_sees_no_other():
     changed = (term.discriminator(x) != whole).nonzero()
     assert changed[:, 2].unique().tolist() == [3, 4]
     assert changed[:, 3].unique().tolist() == [7, 8, 9]
-
-
-def test_it_resumes(pretrained, trees, tmp_path):
-    def cfg(name, iterations):
-        return runner_cfg(trees, tmp_path / name, iterations, model=road_cfg(pretrained))
-    straight, _ = train(cfg('straight', 4))
-    train(cfg('resumed', 2))
-    resumed, _ = train(dict(cfg('resumed', 4), resume=True))
-    assert_equal_checkpoints(straight, resumed)
-    copy = torch.load(pretrained, weights_only=True)
-    for name, value in copy.items():
-        assert torch.equal(straight['state_dict'][f'terms.distillation.encoder.{name}'], value)

@@ -23,18 +23,18 @@ from tests.helpers.tools import call, fails, load
 
 CONFIGS = {
     'source-only': """
-_base_ = '{folder}/segformerhead_lite0_demo_source-only.py'
+_base_ = '{folder}/segformer_effnet-lite0_demo_source-only.py'
 val_dataloader = dict(dataset=dict(indices=1))
 """,
     'full_oracle': """
-_base_ = '{folder}/segformerhead_lite0_demo.py'
+_base_ = '{folder}/segformer_effnet-lite0_demo.py'
 model = dict(backbone=dict(norm_eval=False))
 val_dataloader = dict(dataset=dict(indices=1))
 statistics_dataloader = {{{{_base_.test_dataloader}}}}
 custom_hooks = [dict(type='InputCheckHook'), dict(type='EMAHook', momentum=0.5)]
 """,
     'broken': """
-_base_ = '{folder}/segformerhead_lite0_demo.py'
+_base_ = '{folder}/segformer_effnet-lite0_demo.py'
 model = dict(decode_head=dict(num_classes=9))
 """,
 }

@@ -101,7 +101,7 @@ def test_trained_checkpoint(weights, theirs, tmp_path, config, classifiers):
     done = call(TOOL, theirs, tmp_path / 'out.pth', *(['--config', config] if config else []))
     left_out = [line for line in done.stdout.splitlines() if line.startswith('left out: ')]
     assert len(left_out) == 2 * 2 * (4 - classifiers)
-    config = config or 'configs/adaptsegnet/deeplabv2_r101_gta2cs_as-released.py'
+    config = config or 'configs/adaptsegnet/deeplabv2_r101_gta2cs_adaptsegnet-as-released.py'
     assert f'keys of {config}' in done.stdout
     model = MODELS.build(Config.fromfile(ROOT / config).model).double().eval()
     load_checkpoint(model, str(tmp_path / 'out.pth'))
@@ -148,7 +148,7 @@ def test_what_is_none_of_these_ends_with_one_sentence(weights, tmp_path):
 
 def test_a_single_level(weights, theirs, tmp_path):
     """Its code trains the second head's module, too, at a weight of 0."""
-    config = 'configs/adaptsegnet/deeplabv2_r101_gta2cs_single-level.py'
+    config = 'configs/adaptsegnet/deeplabv2_r101_gta2cs_adaptsegnet-single-level.py'
     done = call(TOOL, theirs, tmp_path / 'out.pth', '--config', config)
     assert done.stdout.count('(the config has no auxiliary_head)') == 8
     assert 'decode_head.conv_seg.3.bias' in load_from_local(

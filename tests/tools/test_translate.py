@@ -95,7 +95,7 @@ def test_what_it_refuses(job, tmp_path):
     torch.save(state, tmp_path / 'half.pth')
     fails(call('translate.py', config, tmp_path / 'half.pth', out, check=False),
           'is not one of this model')
-    segmentor = ROOT / 'configs/structseg/segformerhead_lite0_demo_source-only.py'
+    segmentor = ROOT / 'configs/structseg/segformer_effnet-lite0_demo_source-only.py'
     fails(call('translate.py', segmentor, checkpoint, out, check=False), 'trains no translator')
     image = tmp_path / 'gta/images/00002.png'
     image.write_bytes(image.read_bytes()[:60])

@@ -1,22 +1,20 @@
-"""Time one training iteration against what it must cost and what it would cost step by step.
+"""Compare the cost of a training iteration with its floor and with the sequential procedure.
 
     python tools/analysis_tools/benchmark_step.py CONFIG [--source WxH] [--target WxH] [--tf32]
         [--json FILE]
 
-On random images of the config's sizes (or of those given), on the GPU if there is one, it measures
+On random images of the config's sizes (or of those given), on the GPU if there is one, it times
 
 * ours: ``train_step`` of the config's model with its optimizers;
-* the floor: every network, E, the heads and the terms' own, forward and backward as often as an
-  iteration calls it and on what it is given there, bare: no preprocessing, loss, softmax or
-  optimizer;
-* the sequential procedure of public code, with the same networks where the config has them: a
-  backward pass of its own for each loss, every loss read by the host;
+* the floor: forward and backward of every network (encoder, heads and those of the terms), as often
+  and on the same inputs as in an iteration, without preprocessing, losses, softmax or optimizers;
+* the sequential procedure of public code with the same networks: a backward pass for each loss,
+  every loss read by the host;
 * stock, for a source-only config: mmseg's ``EncoderDecoder``.
 
-They take turns in one process; times and ratios are medians. Memory is the allocator's peak,
-parameters, gradients and optimizer states included; ``memory_ratio`` compares it with the largest
-pass alone. With ``compile=True`` it is ours that is compiled; its parts and the passes
-alone are not.
+They alternate in one process; times and ratios are medians. Memory is the allocator's peak,
+including parameters, gradients and optimizer states; ``memory_ratio`` is relative to the largest
+pass alone. With ``compile=True`` only ours is compiled.
 """
 import argparse
 import inspect

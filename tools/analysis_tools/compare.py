@@ -1,12 +1,12 @@
-"""Compare trained and tested models: a table of IoU by class, its bars, and a picture.
+"""Compare tested models by a table of IoU by class, a bar chart and a picture of predictions.
 
     python tools/analysis_tools/compare.py WORK_DIR [WORK_DIR ...] [--bars FILE]
         [--picture FILE [--samples N] [--images NAME ... | --changed]]
 
-Each WORK_DIR is one that tools/train.py and tools/test.py, or tools/ablation.py, have written to.
-The picture shows images of the test set with their truth and what the last checkpoint of each model
-makes of them: the images are evenly spread, named, or those that changed most from the first model
-to the last, half of them for better and half for worse, by the mIoU of the image alone.
+Each WORK_DIR was written by tools/train.py and tools/test.py, or by tools/ablation.py. The picture
+shows images of the test set with their ground truth and the prediction of each model's last
+checkpoint. The images are evenly spread, named, or those that changed most from the first model to
+the last, by their own mIoU: half of them for the better, half for the worse.
 """
 import argparse
 import json
@@ -87,10 +87,10 @@ def main() -> None:
 
 
 def test_results(work_dir: Path) -> Dict[str, float]:
-    """What a work dir's last checkpoint gives on the test set, in percent.
+    """Test metrics of a work dir's last checkpoint, in percent.
 
-    It is results.json of tools/analysis_tools/evaluate.py or the newest file of tools/test.py; of
-    a training with averaged weights both are those of the average.
+    They are read from results.json of tools/analysis_tools/evaluate.py or the newest file of
+    tools/test.py, and are those of the averaged weights if there are any.
     """
     if (work_dir / 'results.json').exists():
         results = json.loads((work_dir / 'results.json').read_text())
@@ -128,7 +128,7 @@ def table(results: Dict[str, Dict[str, float]], classes: List[str]) -> str:
 
 
 def last_checkpoint(work_dir: Path) -> str:
-    """Where mmengine saved last, even if the work dir was moved since."""
+    """The last checkpoint that mmengine saved, even if the work dir was moved since."""
     path = find_latest_checkpoint(str(work_dir))
     if path is None:
         raise InputError(f'{work_dir} holds no checkpoint: run tools/train.py with --work-dir '
@@ -137,10 +137,10 @@ def last_checkpoint(work_dir: Path) -> str:
 
 
 class Row:
-    """An image of the test set, its truth, and what models make of it.
+    """An image of the test set, its ground truth and the predictions of models.
 
     Attributes:
-        name (str): Its file's name less what all names end with.
+        name (str): Name of its file without the data set's suffix.
         image (np.ndarray): BGR, uint8 (H, W, 3).
         truth (torch.Tensor): Class of each pixel (H, W).
         scores (Tuple[float, float], optional): Its own mIoU by the first and by the last model.
@@ -156,14 +156,14 @@ class Row:
         self._predictions = {}
 
     def prediction(self, model: BaseSegmentor) -> torch.Tensor:
-        """Class of each pixel, uint8 (H, W); a model runs when it is asked first."""
+        """Class of each pixel, uint8 (H, W); each model runs at most once."""
         if model not in self._predictions:
             sample = inference_model(model, self.image)
             self._predictions[model] = sample.pred_sem_seg.data[0].to('cpu', torch.uint8)
         return self._predictions[model]
 
     def miou(self, model: BaseSegmentor) -> float:
-        """The mIoU of this image alone, in percent: over classes in its truth or prediction."""
+        """The mIoU of this image alone, in percent, over the classes in truth or prediction."""
         intersection, union, *_ = IoUMetric.intersect_and_union(
             self.prediction(model), self.truth, len(self._dataset.metainfo['classes']),
             getattr(self._dataset, 'ignore_index', 255))
@@ -199,9 +199,9 @@ def indices_of(dataset: BaseSegDataset, images: List[str]) -> List[int]:
 
 def most_changed(dataset: BaseSegDataset, first: BaseSegmentor, last: BaseSegmentor,
                  number: int) -> List[Row]:
-    """Half of the rows where the last model gains most, then half where it loses most.
+    """The images where the last model gains most, then as many where it loses most.
 
-    Of the test set, which both models see once, no more than these are in memory.
+    Both models see the test set once; no more images than these are kept in memory.
     """
     rows = []
     for index in track(range(len(dataset)), 'comparing'):
@@ -217,11 +217,11 @@ def most_changed(dataset: BaseSegDataset, first: BaseSegmentor, last: BaseSegmen
 
 def draw_picture(rows: List[Row], models: Dict[str, BaseSegmentor], dataset: BaseSegDataset,
                  path: Path) -> None:
-    """A row for each sample; columns are image, truth and each model; the classes' colours."""
+    """Draw a row per sample: the image, its ground truth and the prediction of each model."""
     colours = dataset.metainfo['palette']
-    palette = np.zeros((256, 3), np.uint8)  # what is ignored stays black
+    palette = np.zeros((256, 3), np.uint8)  # ignored pixels stay black
     palette[:len(colours)] = colours
-    # Long names go on several lines, broken behind a separator.
+    # Break long names into lines after a separator.
     titles = ['image', 'truth',
               *(re.sub(r'(.{9,22}[-_/])(?=.{3})', r'\1\n', name) for name in models)]
     height, width = rows[0].truth.shape

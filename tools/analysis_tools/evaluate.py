@@ -1,14 +1,14 @@
-"""Test a checkpoint in every variant, on every labelled split: one JSON file.
+"""Test a checkpoint in every variant on every labelled split, into one JSON file.
 
     python tools/analysis_tools/evaluate.py CONFIG CHECKPOINT --json FILE
         [--cfg-options KEY=VALUE ...]
 
-FILE gets ``{variant: {split: {metric: value}}}``, metrics in percent. The variants are the weights
-``last`` and, of a training with mmengine's ``EMAHook``, ``averaged``; each again ``+ target
-statistics`` if the config has a ``statistics_dataloader``, on whose images, unlabelled, the
-statistics of batch normalisation are then estimated anew. The splits are ``test``
-(``test_dataloader``) and, where ``val_dataloader`` is another, ``dev``. mmengine's logs go to a
-folder of FILE's name without its suffix.
+FILE holds ``{variant: {split: {metric: value}}}``, metrics in percent. The variants are the
+``last`` weights and, after a training with mmengine's ``EMAHook``, the ``averaged`` ones; if the
+config has a ``statistics_dataloader``, also each ``+ target statistics``, with BatchNorm running
+statistics re-estimated on its images, without labels. The splits are ``test`` (``test_dataloader``)
+and, if ``val_dataloader`` differs, ``dev``. mmengine logs to a folder named like FILE without its
+suffix.
 """
 import argparse
 import json
@@ -38,7 +38,7 @@ def main() -> None:
     # A folder of its own, as the runner dumps this config, which is not the training's.
     cfg.work_dir = str(args.json.with_suffix(''))
     cfg.load_from, cfg.resume = None, False
-    # An EMAHook would test a copy that it made of the weights.
+    # EMAHook would test its own copy of the weights.
     cfg.custom_hooks = [hook for hook in cfg.get('custom_hooks') or []
                         if hook.type != 'EMAHook']
     runner = Runner.from_cfg(cfg)
@@ -63,14 +63,14 @@ def main() -> None:
         if cfg.get('statistics_dataloader') is not None:
             estimate_statistics(runner.model, build_statistics_dataloader(cfg))
             results[f'{variant} + target statistics'] = test(runner, loops)
-    # Under its name when it is complete.
+    # It gets its name once it is complete.
     part = Path(f'{args.json}.part')
     part.write_text(json.dumps(results, indent=2))
     os.replace(part, args.json)
 
 
 def test(runner: Runner, loops: Dict[str, TestLoop]) -> Dict[str, Dict[str, float]]:
-    """The metrics of the runner's model as it is, by split."""
+    """Metrics of the runner's model in its present state, by split."""
     results = {}
     for split, loop in loops.items():
         runner._test_loop = loop  # hooks look there

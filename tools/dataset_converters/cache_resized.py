@@ -3,9 +3,9 @@
     python tools/dataset_converters/cache_resized.py CONFIG FOLDER [--nproc N]
     python tools/train.py FOLDER/CONFIG
 
-FOLDER, a new one, gets what the training pipelines hold after ``Resize``, as PNG, and at last a
-config of CONFIG's name that differs from it in where it finds them. Models see the same bytes;
-loading takes less than half the time. Test images stay where they are.
+The tool writes the output of the training pipelines' ``Resize`` to FOLDER, a new one, as PNG, and
+finally a config named like CONFIG that reads it from there. Models see the same bytes; loading
+takes less than half the time. Test images stay where they are.
 """
 import argparse
 import os
@@ -24,9 +24,9 @@ from structseg_mmseg.errors import InputError, one_sentence_errors
 
 
 class Cache(Dataset):
-    """Reading a sample writes it, resized, into ``folder``.
+    """Reading a sample writes it, resized, to ``folder``.
 
-    ``changes`` is what a config has to change to read it from there.
+    ``changes`` are those of a config's data set that reads from there.
     """
 
     def __init__(self, cfg: Config, loader: str, folder: Path) -> None:
@@ -39,9 +39,9 @@ class Cache(Dataset):
             if transform.type not in ('LoadImageFromFile', 'LoadAnnotations', 'MapLabelIds',
                                       'Resize'):
                 raise InputError(f'{loader}.dataset.pipeline has {transform.type} before Resize, '
-                                 'which a cache would do once for all epochs: move it behind')
-        # Ids are mapped when they are read from the cache: pixel by pixel, so before or after
-        # Resize is the same.
+                                 'which a cache would apply once for all epochs: move it behind')
+        # Ids are mapped when read from the cache: pixel by pixel, so it makes no difference to
+        # Resize.
         self.transforms = Compose([t for t in pipeline if t.type != 'MapLabelIds'])
         self.resize = Compose([pipeline[-1]])
         self.dataset = DATASETS.build(cfg[loader].dataset)
@@ -93,7 +93,7 @@ def main() -> None:
     for loader, cache in caches.items():
         for _ in track(DataLoader(cache, batch_size=None, num_workers=args.nproc), loader):
             pass
-    # The last to be written: there is no config of half a cache.
+    # Written last, so that no config points to half a cache.
     lines = [f'_base_ = {str(args.config.absolute())!r}']
     lines += [f'{loader} = dict(dataset={cache.changes!r})' for loader, cache in caches.items()]
     leaf = folder / args.config.name

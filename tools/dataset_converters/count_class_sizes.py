@@ -1,11 +1,11 @@
-"""Count how much of an image each class fills in the source: what the term ClassSize holds to.
+"""Measure what share of a source image each class covers, for the term ClassSize.
 
     python tools/dataset_converters/count_class_sizes.py CONFIG OUT.json [--nproc N]
 
-Of the share of labelled pixels that a class has in the images that contain it, OUT.json gets the
-10th percentile (``lower``), the mean and the 90th percentile (``upper``), and the number of these
-``images``; null for a class that none contains. The labels are those of CONFIG's
-``train_dataloader``, whole; no image is read.
+For each class OUT.json holds the 10th percentile (``lower``), the mean and the 90th percentile
+(``upper``) of its share of the labelled pixels, over the images that contain it, and the number of
+these ``images``; null for a class in no image. The labels are those of CONFIG's
+``train_dataloader``, uncropped; no image is read.
 """
 import argparse
 import json

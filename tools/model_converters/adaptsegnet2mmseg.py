@@ -1,11 +1,11 @@
-"""Bring checkpoints of AdaptSegNet and its kin (ADVENT and others) to mmseg's names.
+"""Convert checkpoints of AdaptSegNet and code derived from it (ADVENT and others) to mmseg's keys.
 
     python tools/model_converters/adaptsegnet2mmseg.py IN OUT [--config CONFIG]
 
-IN is a trained DeepLabv2 on ResNet-101 of theirs, or the initialisation of one. OUT is a checkpoint
-of CONFIG, for tools/test.py, or for load_from. Of the classifiers side by side it has as many as
-CONFIG's heads have dilations: two act in AdaptSegNet's code, as its as-released config says, all
-four in ADVENT's (--config configs/advent/deeplabv2_r101_gta2cs_advent.py).
+IN is one of their DeepLabv2 networks on ResNet-101, trained or as initialised. OUT is a checkpoint
+of CONFIG, for tools/test.py or load_from. It keeps as many of the parallel classifiers as CONFIG's
+heads have dilations: two are active in AdaptSegNet's code (see its as-released config), all four in
+ADVENT's (--config configs/advent/deeplabv2_r101_gta2cs_advent.py).
 """
 import argparse
 import os
@@ -22,21 +22,21 @@ from torch import Tensor, nn
 from structseg_mmseg.engine.checkpoint import check_fit, load_from_local, load_safely
 from structseg_mmseg.errors import InputError, one_sentence_errors
 
-CONFIG = 'configs/adaptsegnet/deeplabv2_r101_gta2cs_as-released.py'
+CONFIG = 'configs/adaptsegnet/deeplabv2_r101_gta2cs_adaptsegnet-as-released.py'
 HEADS = dict(layer5='auxiliary_head', layer6='decode_head')
 
 
 def convert(theirs: Dict[str, Tensor], model: nn.Module, name: str
             ) -> Tuple[Dict[str, Tensor], Dict[str, str]]:
-    """A state dict under the names of ``model``, and why each key that it lacks is left out.
+    """Rename a state dict to the keys of ``model``; also returns why other keys are left out.
 
     Args:
-        theirs (dict): A state dict of the family; an initialisation has no ``layer6``.
-        model (nn.Module): Which it is for.
+        theirs (dict): A state dict of theirs; an initialisation has no ``layer6``.
+        model (nn.Module): The model to load it into.
         name (str): The file, for messages.
 
     Raises:
-        InputError: If a key is none of the family's, or something is missing or does not fit.
+        InputError: If a key is unknown or missing, or a shape does not fit.
     """
     # Some are wrapped once, as Scale.conv1.weight or module.conv1.weight.
     theirs = {re.sub(r'^(Scale|module)\.', '', key): value for key, value in theirs.items()}
@@ -60,7 +60,7 @@ def convert(theirs: Dict[str, Tensor], model: nn.Module, name: str
 
 
 def _ours(key: str, model: nn.Module, trained: bool) -> Tuple[Optional[str], Optional[str]]:
-    """The model's name of a key, or None and the reason to leave it out, or None and None."""
+    """The model's key and None, None and the reason to leave it out, or None and None."""
     if re.match(r'(conv1|bn1|layer[1-4])\.', key):
         return f'backbone.{key}', None
     if key.startswith('fc.'):
@@ -94,7 +94,7 @@ def main() -> None:
     state, left_out = convert(checkpoint.get('state_dict', checkpoint), model, args.checkpoint)
     for key, reason in left_out.items():
         print(f'left out: {key} ({reason})')
-    # Under its name when it is complete.
+    # It gets its name once it is complete.
     save_checkpoint(dict(meta={}, state_dict=state), f'{args.out}.part')
     os.replace(f'{args.out}.part', args.out)
     print(f'{args.out} has {len(state)} keys of {args.config}')

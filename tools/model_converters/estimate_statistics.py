@@ -1,10 +1,10 @@
-"""Estimate a checkpoint's statistics of batch normalisation on the target (AdaBN, Li et al. 2016).
+"""Re-estimate a checkpoint's BatchNorm running statistics on the target (AdaBN, Li et al. 2016).
 
     python tools/model_converters/estimate_statistics.py CONFIG CHECKPOINT OUT
 
 The images are those of CONFIG's ``statistics_dataloader``, written like ``test_dataloader``, or
-else of its ``target_dataloader``; no label is read. OUT is CHECKPOINT's meta data and weights with
-the new statistics: of a training with mmengine's ``EMAHook`` the averaged weights.
+else of its ``target_dataloader``; no label is read. OUT holds CHECKPOINT's meta data and weights
+(the averaged ones after a training with mmengine's ``EMAHook``) with the new statistics.
 """
 import argparse
 import os
@@ -37,10 +37,10 @@ def main() -> None:
     state = checkpoint.get('state_dict', checkpoint)
     state = {key.removeprefix('module.'): value for key, value in state.items()}
     model.load_state_dict(state, strict=False)  # what only training uses may be absent
-    estimate_statistics(model.to(get_device()), track(dataloader, 'estimating'))
+    estimate_statistics(model.to(get_device()), track(dataloader, 'estimating statistics'))
     ours = weights_to_cpu(model.state_dict())
     state = {key: ours.get(key, value) for key, value in state.items()}
-    # Under its name when it is complete.
+    # It gets its name once it is complete.
     save_checkpoint(dict(meta=checkpoint.get('meta', {}), state_dict=state), f'{args.out}.part')
     os.replace(f'{args.out}.part', args.out)
 

@@ -91,7 +91,7 @@ class AdaptationOptimWrapperConstructor:
             if part not in self.parts:
                 raise InputError(f'model.{"" if part == "segmentor" else "terms."}{part} has no '
                                  f'optimizer: add optim_wrapper.{part}, as in '
-                                 'configs/_base_/schedules')
+                                 'configs/_base_/methods')
         return modules
 
 

@@ -28,10 +28,10 @@ class AdaptationTrainLoop(IterBasedTrainLoop):
 
     All that is random is a function of the run's seed and of a place: a domain's order of the seed,
     a sample's transforms, and what terms draw for it, of its place in that order, dropout of
-    iteration and rank. So a resumed run needs no state of any generator to go on as if it had never stopped:
-    both loaders continue behind the last sample that was seen, reading nothing that they skip. The
-    number of workers does not matter, nor do ranks: W ranks with batches of b see what one sees
-    with batches of W b.
+    iteration and rank. So a resumed run needs no state of any generator to go on as if it had
+    never stopped: both loaders continue after the last sample that was seen, reading nothing that
+    they skip. The number of workers does not matter, nor do ranks: W ranks with batches of b see
+    what one sees with batches of W b.
 
     Args:
         runner (Runner): The runner.

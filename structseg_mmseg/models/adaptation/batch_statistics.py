@@ -82,8 +82,8 @@ class kept_statistics:  # noqa: N801  a context manager, as `torch.no_grad` is
             norm.momentum, norm.num_batches_tracked = 0, None
 
     def __exit__(self, *_) -> None:
-        for norm, (norm.momentum, norm.num_batches_tracked) in zip(self.norms, self.states):
-            pass
+        for norm, state in zip(self.norms, self.states):
+            norm.momentum, norm.num_batches_tracked = state
 
 
 class _Statistics(nn.Module):

@@ -2,6 +2,7 @@ from dataclasses import dataclass
 from typing import Iterable, List, Optional, Sequence
 
 from structseg_mmseg.bounds import Count
+from structseg_mmseg.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,24 @@ class Step:
     parts: Optional[Sequence[str]] = None
     times: Count = 1
     when: Optional[str] = None
+
+    def check(self, key: str, terms: Sequence[str], passes: Sequence[str]) -> None:
+        """Compare its names with what the model has.
+
+        Args:
+            key (str): Where it stands in the config.
+            terms (Sequence[str]): Names of the terms.
+            passes (Sequence[str]): Names of the passes that can be run.
+
+        Raises:
+            InputError: If it names a pass or a term that does not exist.
+        """
+        if self.passes is not None and not (self.passes and {*self.passes} <= {*passes}):
+            raise InputError(f'{key}.passes is {list(self.passes)}: choose of those that are run '
+                             f'({", ".join(dict.fromkeys(passes))})')
+        if self.when is not None and self.when not in terms:
+            raise InputError(f'{key}.when is {self.when!r}: choose one of model.terms '
+                             f'({", ".join(terms) or "none are set"})')
 
     def in_order(self, names: Iterable[str]) -> List[str]:
         """Those of some passes that belong to the step, in the published order."""

@@ -139,6 +139,7 @@ class View:
     @torch.compiler.disable
     def draw(self) -> None:
         """Put the first image, its logits (C, H, W) and, if there is one, its truth (H, W)."""
+        assert self._pictures is not None  # see drawn
         # Logits that no loss needed are made here, from a copy of the random generator: a run that
         # is drawn is the same run.
         devices = [self.inputs.device] if self.inputs.is_cuda else []

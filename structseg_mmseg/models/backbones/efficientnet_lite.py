@@ -105,7 +105,8 @@ class EfficientNetLite(BaseModule):
                 conv.weight.data = conv.weight.data.flip(2, 3)
                 conv.padding = tuple(rate * (size - 1) // 2
                                      for rate, size in zip(conv.dilation, conv.kernel_size))
-                conv.forward = partial(nn.Conv2d.forward, conv)
+                conv.forward = partial(  # type: ignore[method-assign]
+                    nn.Conv2d.forward, conv)
         self.register_forward_pre_hook(lambda _, inputs: inputs[0].flip(2, 3))
         self.register_forward_hook(
             lambda _, inputs, features: tuple(feature.flip(2, 3) for feature in features))

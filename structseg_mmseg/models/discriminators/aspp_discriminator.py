@@ -14,17 +14,17 @@ LEAKY = dict(type='LeakyReLU', negative_slope=0.2)
 
 @MODELS.register_module()
 class ASPPDiscriminator(BaseModule):
-    """D of section 4.2: which domain does each unit of a softmax map come from?
+    """The discriminator of section 4.2: which domain does each unit of a softmax map come from?
 
     Three layers, fully convolutional: a 3x3 convolution, atrous spatial pyramid pooling (3x3
     convolutions side by side, concatenated, after reference [17]), and a 1x1 convolution. All keep
     the size of the map. The sigmoid is part of the loss.
 
     Args:
-        in_channels (int): Channels of what it looks at.
+        in_channels (int): Number of channels of its input.
         channels (int): Width of the first layer and of each dilated convolution; 128 in [17].
         dilations (Sequence[int]): Rates of the pyramid.
-        first_layer (bool): Whether there is the 3x3 convolution; [17] itself has none.
+        first_layer (bool): Whether it starts with the 3x3 convolution, which [17] lacks.
         init_cfg (dict, optional): As in :class:`mmengine.model.BaseModule`.
     """
 

@@ -11,14 +11,14 @@ from structseg_mmseg.errors import InputError
 
 @MODELS.register_module()
 class FCDiscriminator(BaseModule):
-    """D of reference [14] (section 4): which domain does each patch of a map come from?
+    """The discriminator of reference [14] (section 4): which domain is each patch of a map from?
 
     Five 4x4 convolutions of stride 2 with biases, LeakyReLU of slope 0.2 behind all but the last,
     no normalisation; so its map is 32 times smaller. The paper's upsampling behind them is not in
     the released code. The sigmoid is part of the loss.
 
     Args:
-        in_channels (int): Channels of what it looks at.
+        in_channels (int): Number of channels of its input.
         channels (int): Width of the first layer; the next three double it.
         init_cfg (dict, optional): As in :class:`mmengine.model.BaseModule`.
     """

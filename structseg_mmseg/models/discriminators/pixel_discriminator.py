@@ -16,7 +16,7 @@ class PixelDiscriminator(BaseModule):
     scores' difference, and its sigmoid, which is part of the loss.
 
     Args:
-        in_channels (int): Channels of what it looks at.
+        in_channels (int): Number of channels of its input.
         channels (Sequence[int]): Widths of the hidden layers: 512, 256 for logits and 1024, 512
             for fc7 in [6].
         dropout (float): Probability that a hidden channel is dropped, 0.5 in [6].

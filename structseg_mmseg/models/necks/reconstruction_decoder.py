@@ -46,7 +46,7 @@ class ReconstructionDecoder(BaseModule):
     The generator of UNIT (reference [8], NIPS 2017), every layer shared: residual blocks, then
     transposed convolutions that halve the width as they double the size, then a 1x1 one and tanh.
     The encoder is UNIT's no more, so a 1x1 projection comes first and there are as many doublings
-    as its stride asks for (three at stride 8, where UNIT has two).
+    as its stride requires (three at stride 8, where UNIT has two).
 
     Every doubling puts input ``i`` at output ``2i``, the inverse of a stride-2 convolution with
     symmetric padding, so cropping the last row and column restores an input's size exactly.

@@ -72,7 +72,7 @@ class AdaptationSegmentor(EncoderDecoder):
         self.steps = [Step(**{'name': str(index), **step})
                       for index, step in enumerate(steps or [{}])]
         for index, step in enumerate(self.steps):
-            self._check_step(f'model.steps.{index}', step)
+            step.check(f'model.steps.{index}', [*self.terms], ['source', *self.terms.passes])
         self.source_statistics = None
         if batch_statistics != 'both':
             self.source_statistics = SourceStatistics(
@@ -80,15 +80,6 @@ class AdaptationSegmentor(EncoderDecoder):
         # Of the weights: features follow.
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.to(memory_format=self.memory_format)
-
-    def _check_step(self, key: str, step: Step) -> None:
-        known = ['source', *self.terms.passes]
-        if step.passes is not None and not (step.passes and set(step.passes) <= {*known}):
-            raise InputError(f'{key}.passes is {list(step.passes)}: choose of those that are run '
-                             f'({", ".join(dict.fromkeys(known))})')
-        if step.when is not None and step.when not in self.terms:
-            raise InputError(f'{key}.when is {step.when!r}: choose one of model.terms '
-                             f'({", ".join(self.terms) or "none are set"})')
 
     def init_weights(self) -> None:
         """As in ``EncoderDecoder``: equal seeds give equal weights in either memory format."""
@@ -127,7 +118,8 @@ class AdaptationSegmentor(EncoderDecoder):
         exchange = getattr(model, 'exchange', nullcontext)
         batches = self.prepare(data, optim_wrapper)
         logs: Dict[str, Tensor] = {}
-        total, updated = 0, False
+        total: Any = 0
+        updated = False
         for step in self._due_steps():
             passes = self.passes(step, batches, data.get('pictures'))
             log: Dict[str, Dict[str, Tensor]] = {}
@@ -137,7 +129,7 @@ class AdaptationSegmentor(EncoderDecoder):
                     with optim_wrapper.optim_context(model), self._statistics(one, step, passes):
                         model(one, mode='pass')
                     if one.losses:
-                        log[one.name] = self._backward(one, optim_wrapper)
+                        log[one.name] = one.backward(*self.parse_losses(one.losses), optim_wrapper)
             if not log:
                 raise InputError(f'step {step.name} of model.steps has no loss: remove it, or add '
                                  'a term with a loss in its passes')
@@ -153,7 +145,7 @@ class AdaptationSegmentor(EncoderDecoder):
     @torch.no_grad()
     def prepare(self, data: Dict[str, dict], optim_wrapper: OptimWrapper) -> Dict[str, Batch]:
         """The batches of an iteration: source, target if there are terms, and what these add."""
-        batches = {
+        batches: Dict[str, Batch] = {
             domain: Batch(**self.data_preprocessor(data[domain], True), statistics=domain)
             for domain in ('target', 'source')
             if domain in data and (self.adapts or domain == 'source')}
@@ -188,17 +180,6 @@ class AdaptationSegmentor(EncoderDecoder):
         return running_statistics(
             one, passes, step.in_order(other.name for other in passes), self._modules_of,
             self.source_statistics if self.adapts else None)
-
-    @torch.compiler.disable
-    def _backward(self, one: Pass, optim_wrapper: OptimWrapper) -> Dict[str, Tensor]:
-        """Backpropagate a pass; its log."""
-        loss, log = self.parse_losses(one.losses)
-        scale: List[Tensor] = []  # by which accumulation and mixed precision multiply the loss
-        loss.register_hook(scale.append)
-        optim_wrapper.backward(loss)
-        for branch, norm in one.branches.norms().items():
-            log[f'{one.name}.grad_norm_{branch}'] = norm / scale[0]
-        return log
 
     @torch.compiler.disable
     def _update(self, step: Step, log: Dict[str, Dict[str, Tensor]],

@@ -41,17 +41,17 @@ class Adversary(Term):
     ``least_squares``
         :math:`\mathbb{E}_T[(d-1)^2]`.
 
-    It logs how often D is right on each domain, ``acc_source`` and ``acc_target``, in percent.
+    It logs D's accuracy on each domain, ``acc_source`` and ``acc_target``, in percent.
 
     Args:
         discriminator (dict): Config of D, e.g. an ``ASPPDiscriminator``; ``in_channels`` is the
-            number of classes unless it says otherwise, as it must for features.
+            number of classes by default and must be set for features.
         mode (str): One of the four above.
         loss_weight (float): :math:`\lambda_{adv}`, section 4.2. It weighs only the segmentor's
             side: the discriminator's own loss is never scaled.
         size (str): Whether D sees the softmax of the ``logits`` at their own stride or of logits
-            resized to the ``image``, as in [14]; likewise for all that it may look at.
-        of (str): What D looks at: ``softmax``, ``logits``, ``entropy`` (what each class contributes
+            resized to the ``image``, as in [14]; likewise for its other inputs.
+        of (str): D's input: ``softmax``, ``logits``, ``entropy`` (what each class contributes
             to a pixel's, see :func:`self_information`), all (N, C, h, w), or the last ``features``
             of E.
         head (str): Whose logits: ``decode_head`` or ``auxiliary_head``.
@@ -96,7 +96,7 @@ class Adversary(Term):
 
     @property
     def ready(self) -> bool:  # type: ignore[override]  # it depends, and is not to be set
-        """Whether D is good enough to be learnt from; on all ranks alike."""
+        """Whether D's accuracy exceeds ``ready_above``, as a mean over ranks."""
         if self.ready_above is None:
             return True
         accuracy = self.accuracies.mean()
@@ -151,7 +151,7 @@ class Adversary(Term):
         return softmax if self.of == 'softmax' else self_information(softmax)
 
     def _frozen_discriminator(self, seen: Tensor, domain: str) -> Tensor:
-        # D's own loss shows it the source first; so does a game that pulls both domains.
+        # D's own loss sees the source first; so does a game that trains through both domains.
         order: ContextManager = nullcontext()
         if self.pulls_source:
             order = reference_order(
@@ -167,7 +167,7 @@ class Adversary(Term):
         return F.softplus(-source).mean() + F.softplus(target).mean()
 
     def accuracy(self, source: Tensor, target: Tensor) -> Tuple[Tensor, ...]:
-        """How often the discriminator is right on each domain, in percent."""
+        """The discriminator's accuracy on each domain, in percent."""
         boundary = 0.5 if self.mode == 'least_squares' else 0
         return tuple(right.float().mean() * 100 for right in (source > boundary, target < boundary))
 

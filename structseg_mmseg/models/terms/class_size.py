@@ -15,12 +15,12 @@ from .term import Term
 
 @MODELS.register_module()
 class ClassSize(Term):
-    r"""FCNs in the wild (Hoffman et al. 2016): a class is as large as in a source image with it.
+    r"""FCNs in the wild (Hoffman et al. 2016): a class is as large as in source images that contain it.
 
     Of the share of pixels that a class c has in a source image which contains it,
     :math:`\alpha_c` is the 10th percentile, :math:`\delta_c` the mean and :math:`\gamma_c` the 90th
     percentile. A target image with predictions p contains c if more than :math:`0.1 \alpha_c` of
-    its pixels are predicted as c. Then its size is to be
+    its pixels are predicted as c. Then its size should be
 
     .. math:: \delta_c \le \mathrm{mean}_i \, P_i(c) \le \gamma_c,
 

@@ -17,7 +17,7 @@ class Discrepancy(Term):
 
     over batch, classes, height and width of the softmaxes of ``decode_head`` and
     ``auxiliary_head``, at the size of the image, on the target. The heads maximise it, to find
-    target features far from the source's; E minimises it. Both learn the source by cross-entropy:
+    target features far from the source's; the encoder minimises it. Both learn the source by cross-entropy:
     the second classifier is an auxiliary head with the first's config and a loss weight of 1.
 
     The heads' gradient is always that of :math:`-d` and E's always that of :math:`+d`; a gradient

@@ -13,13 +13,14 @@ from .term import Term
 
 @MODELS.register_module()
 class Reconstruction(Term):
-    r"""Structure at the feature level, Equation 1: G gives the image back from E's features.
+    r"""Structure at the feature level, Equation 1: G reconstructs the image from E's features.
 
     .. math:: \lambda_{rec} \, \bigl( L_1(G \circ E(I_s), I_s) + L_1(G \circ E(I_t), I_t) \bigr)
 
     The norm is the sum over an image's pixels and channels (Equation 2 writes its mean as
-    :math:`1/HW`, Equation 1 has none); a batch counts as the mean over its images, which lie in
-    [-1, 1]. It is a branch of its own: E gets the mean of its gradient and the segmentation's.
+    :math:`1/HW`, Equation 1 has none); the loss of a batch is the mean over its images, scaled to
+    [-1, 1]. It is a branch of its own: the encoder E gets the mean of its and the segmentation's
+    gradients.
 
     Args:
         decoder (dict): Config of G, e.g. a ``ReconstructionDecoder``.

@@ -24,7 +24,7 @@ class RegionAdversary(Adversary):
     Args:
         discriminator (dict): Config of a region's classifier, with ``in_channels``.
         grid (tuple[int, int]): Rows and columns.
-        loss_weight (float): What E's side of the game counts.
+        loss_weight (float): Weight of the encoder's side of the game.
         **kwargs: As in :class:`Term`.
     """
 

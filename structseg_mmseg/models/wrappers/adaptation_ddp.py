@@ -14,14 +14,14 @@ from structseg_mmseg.errors import InputError
 class AdaptationDistributedDataParallel(MMDistributedDataParallel):
     """Distributed training of a segmentor that makes several passes in an iteration.
 
-    The segmentor's own ``train_step`` runs, its passes through this wrapper. Gradients are exchanged
-    once, during the backward pass inside of :meth:`exchange`, for all parameters that this or
-    earlier passes have reached on any rank; parameters that none has reached keep no gradient.
+    The segmentor's own ``train_step`` runs, its passes through this wrapper. Gradients are
+    exchanged once, during the backward pass inside :meth:`exchange`, for all parameters that this
+    or earlier passes have reached on any rank; parameters that none has reached keep no gradient.
 
-    For that, DDP runs as with ``find_unused_parameters=True``, but its search of the graph finds
-    all parameters at once, in a node of :class:`_AllReached`, and afterwards those that the backward
-    pass did not reach are reported by the same node. (So torch's remark that it did not find any
-    unused parameters means nothing here.)
+    For that, DDP runs with ``find_unused_parameters=True``, but its search of the graph finds all
+    parameters at once, in a node of :class:`_AllReached`, and those that the backward pass did not
+    reach are reported afterwards by the same node. (So torch's remark that it did not find any
+    unused parameters can be ignored.)
 
     Buffers are each rank's own: broadcasting them between two passes would change the statistics
     of batch normalisation under the graph.

@@ -31,15 +31,18 @@ SIZES = {f'class {c}': dict(lower=0.01, mean=0.1 * c, upper=0.1 * c + 0.05, imag
          for c in range(NUM_CLASSES)}
 
 
-def cfg_of(name: str, folder, **backbone) -> dict:
+def cfg_of(folder, *names, **backbone) -> dict:
+    """A model with one term, ``term``, or with several."""
     cfg = model_cfg(False, False)
     cfg['backbone'].update(backbone)
-    cfg['terms'] = dict(term=dict(TERMS[name], type=name))
-    if name == 'ClassSize':
-        path = folder / 'sizes.json'
-        path.write_text(json.dumps(SIZES))
-        cfg['terms']['term']['statistics'] = str(path)
-    if name in SECOND_HEAD:
+    for name in names:
+        term = dict(TERMS[name], type=name)
+        if name == 'ClassSize':
+            path = folder / 'sizes.json'
+            path.write_text(json.dumps(SIZES))
+            term['statistics'] = str(path)
+        cfg['terms']['term' if len(names) == 1 else name] = term
+    if {*names} & {*SECOND_HEAD}:
         cfg['auxiliary_head'] = cfg['decode_head']
     return cfg
 
@@ -55,7 +58,7 @@ def name(request):
 
 def test_it_trains_and_resumes_to_the_bit(name, trees, tmp_path):
     def cfg(folder, iterations):
-        return runner_cfg(trees, tmp_path / folder, iterations, model=cfg_of(name, tmp_path),
+        return runner_cfg(trees, tmp_path / folder, iterations, model=cfg_of(tmp_path, name),
                           optim_wrapper=optim_of(), parts=(True, ))
     straight, _ = train(cfg('straight', 4))
     train(cfg('resumed', 2))
@@ -67,7 +70,7 @@ def work(rank: int, folder) -> None:
     with process_group(rank, 2, str(folder)):
         for name in TERMS:
             model = AdaptationDistributedDataParallel(
-                build(cfg=cfg_of(name, folder, norm_eval=True)).train())
+                build(cfg=cfg_of(folder, name, norm_eval=True)).train())
             iterate(model, optim_of(), slice(2 * rank, 2 * rank + 2))
             torch.save(model.module.state_dict(), f'{folder}/{name}.{rank}.pth')
 
@@ -76,14 +79,14 @@ def work(rank: int, folder) -> None:
 def ranks(tmp_path_factory):
     folder = tmp_path_factory.mktemp('ranks')
     for name in TERMS:
-        cfg_of(name, folder)  # writes what both ranks read
+        cfg_of(folder, name)  # writes what both ranks read
     mp.spawn(work, args=(folder, ), nprocs=2)
     return folder
 
 
 def test_two_ranks_equal_one_that_sees_all(ranks, name, tmp_path):
     first, second = (torch.load(ranks / f'{name}.{rank}.pth') for rank in range(2))
-    model = build(cfg=cfg_of(name, tmp_path, norm_eval=True)).train()
+    model = build(cfg=cfg_of(tmp_path, name, norm_eval=True)).train()
     iterate(model, optim_of())
     for key, value in model.named_parameters():
         assert torch.equal(first[key], second[key]), key
@@ -92,7 +95,7 @@ def test_two_ranks_equal_one_that_sees_all(ranks, name, tmp_path):
 
 def test_gradients_accumulate(name, tmp_path):
     """One batch twice is one batch."""
-    cfg = cfg_of(name, tmp_path, norm_eval=True)
+    cfg = cfg_of(tmp_path, name, norm_eval=True)
     once = build(cfg=cfg).train()
     twice = deepcopy(once)
     data = domains(torch.Generator().manual_seed(0))
@@ -107,7 +110,7 @@ def test_gradients_accumulate(name, tmp_path):
 def test_mixed_precision_keeps_losses_in_float32(name, tmp_path):
     losses = {}
     for precision in (dict(), dict(type='CPUAmpOptimWrapper')):
-        model = build(cfg=cfg_of(name, tmp_path), double=False).train()
+        model = build(cfg=cfg_of(tmp_path, name), double=False).train()
         seen = {}
         run = model.run_pass
         model.run_pass = lambda one: run(one) or seen.update(one.losses)
@@ -120,13 +123,15 @@ def test_mixed_precision_keeps_losses_in_float32(name, tmp_path):
         torch.testing.assert_close(losses[1][key], value, rtol=0.1, atol=0.01, msg=key)
 
 
-def test_compilation_changes_nothing(name, tmp_path):
+def test_compilation_changes_nothing(tmp_path):
+    """All terms in one model, as it takes its time."""
     models = []
     for compiled in (False, True):
-        model = build(cfg=cfg_of(name, tmp_path)).train()
+        model = build(cfg=cfg_of(tmp_path, *TERMS)).train()
         if compiled:
             model.train_step = torch.compile(model.train_step, backend='eager')
-        wrapper = build_optim_wrapper(model, optim_of())
+        wrapper = build_optim_wrapper(model, optim_cfg(**{
+            name: dict(optimizer=dict(type='SGD', lr=1e-3)) for name in TERMS}))
         generator = torch.Generator().manual_seed(0)
         for _ in range(2):
             model.train_step(domains(generator), wrapper)
@@ -138,7 +143,7 @@ def test_compilation_changes_nothing(name, tmp_path):
 
 def test_inference_does_without_it(name, tmp_path):
     """The rest of the state dict is a plain EncoderDecoder's."""
-    cfg = cfg_of(name, tmp_path)
+    cfg = cfg_of(tmp_path, name)
     model = build(cfg=deepcopy(cfg), double=False)
     state = {key: value for key, value in model.state_dict().items()
              if not key.startswith(model.training_only)}

@@ -1,3 +1,0 @@
-# At a single level.
-_base_ = '../adaptsegnet/segformerhead_lite0_game2video_adaptsegnet.py'
-model = dict(terms=dict(adversary=dict(of='entropy')))

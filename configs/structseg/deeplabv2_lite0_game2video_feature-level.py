@@ -1,2 +1,0 @@
-_base_ = 'deeplabv2_lite0_game2video.py'
-model = dict(terms=dict(adversary=None))

@@ -1,2 +1,0 @@
-_base_ = 'segformerhead_lite0_game2video.py'
-model = dict(terms=dict(reconstruction=None))
