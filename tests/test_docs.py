@@ -1,4 +1,4 @@
-"""The pages: their commands run somewhere, their links lead somewhere."""
+"""The docs: every command is run by some test, every link resolves."""
 import ast
 import importlib.util
 import re
@@ -9,8 +9,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / 'README.md', *sorted(ROOT.glob('docs/*.md')), *sorted(ROOT.glob('configs/*/*.md'))]
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
-# What commands begin with, the longest match counts: the test that runs such a command, or why
-# there is none.
+# Prefixes of commands (the longest match counts): the test that runs such a command, or why none
+# does.
 COMMANDS = {
     'NNODES=2': 'needs two machines',
     'make demo': '.ci/run runs it, shortened',
@@ -54,7 +54,7 @@ COMMANDS = {
 
 
 def commands(page):
-    """The lines of the shell's blocks, in one piece each, less comments and bare assignments."""
+    """Commands in shell blocks, continuation lines joined, without comments and assignments."""
     blocks = re.findall(r'^```(\w*)\n(.*?)^```$', page.read_text(), re.DOTALL | re.MULTILINE)
     for block in [block for language, block in blocks if language in ('', 'bash')]:
         for line in block.replace('\\\n', ' ').splitlines():
@@ -82,7 +82,7 @@ def test_a_command_is_run_or_says_why_not(command):
 
 
 def file_of_options(tool):
-    """The tool itself, or mmseg's where ours wraps it."""
+    """The file that defines the options: the tool, or mmseg's if ours wraps it."""
     assert tool.is_file()
     name = tool.stem.split('_')[-1] + '.py'
     if tool.suffix == '.sh' or tool.name in ('train.py', 'test.py'):
@@ -120,14 +120,14 @@ def test_the_tests_command_is_the_one_of_ci():
 
 
 def anchors(page):
-    """Of the headings, as git hosts and mkdocs name them."""
+    """Anchors of the headings, as git hosts and mkdocs name them."""
     headings = re.findall(r'^#+ (.*)', page.read_text(), re.MULTILINE)
     return {re.sub(r'[^\w\- ]', '', heading).lower().replace(' ', '-') for heading in headings}
 
 
 @pytest.mark.parametrize('page', PAGES, ids=NAMES)
 def test_links_and_paths(page):
-    """Relative links and pictures resolve, and so does what looks like a file of the repository."""
+    """Relative links, pictures and paths of the repository resolve."""
     text = page.read_text()
     prose = re.sub(r'^```.*?^```$', '', text, flags=re.DOTALL | re.MULTILINE)
     for link in re.findall(r'\]\(([^)\s]+)\)', prose):
