@@ -139,7 +139,7 @@ def test_a_tensor_on_the_cpu_is_found(fakes, accelerator, monkeypatch):
 
 @pytest.fixture
 def cuda(monkeypatch):
-    """Tensors on ``cuda:0``, which autocast treats as such; a part of an image by its last sides."""
+    """Tensors on ``cuda:0``, which autocast treats as such; images are cut by their last sides."""
     def part(x, key):
         if isinstance(key, tuple) and key[0] is Ellipsis:
             return x.narrow(-2, 0, key[1].stop).narrow(-1, 0, key[2].stop)

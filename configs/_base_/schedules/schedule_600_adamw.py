@@ -1,6 +1,6 @@
 # A quarter of an hour on a CPU core: AdamW learns in hundreds of iterations what SGD at the paper's
 # rate does in tens of thousands. The rates of encoder and head were compared with others:
-# docs/results.md.
+# docs/lab_book.md.
 _base_ = 'schedule_150k.py'
 optim_wrapper = dict(
     segmentor=dict(
