@@ -15,7 +15,7 @@ from .term import Term
 
 @MODELS.register_module()
 class ClassSize(Term):
-    r"""FCNs in the wild (Hoffman et al. 2016): a class is as large as in source images that contain it.
+    r"""FCNs in the wild (Hoffman et al. 2016): a class is as large as in source images with it.
 
     Of the share of pixels that a class c has in a source image which contains it,
     :math:`\alpha_c` is the 10th percentile, :math:`\delta_c` the mean and :math:`\gamma_c` the 90th

@@ -17,14 +17,14 @@ class Discrepancy(Term):
 
     over batch, classes, height and width of the softmaxes of ``decode_head`` and
     ``auxiliary_head``, at the size of the image, on the target. The heads maximise it, to find
-    target features far from the source's; the encoder minimises it. Both learn the source by cross-entropy:
-    the second classifier is an auxiliary head with the first's config and a loss weight of 1.
+    target features far from the source's; the encoder minimises it. Both heads learn the source by
+    cross-entropy: the second is an auxiliary head with the first's config and a loss weight of 1.
 
-    The heads' gradient is always that of :math:`-d` and E's always that of :math:`+d`; a gradient
+    The heads' gradient is always that of :math:`-d` and the encoder's that of :math:`+d`; a gradient
     that is reversed between them gives both in one pass. So in one step of all parts this is the
     form that the paper's supplement calls the gradient reversal layer, and with ``model.steps`` of
-    the source and all parts (A), of both domains and the heads (B), of the target and E alone (C,
-    ``times=n``) it is the paper's algorithm of three steps.
+    the source and all parts (A), of both domains and the heads (B), of the target and the encoder
+    (C, ``times=n``) it is the paper's algorithm of three steps.
 
     It logs ``d``; ``loss_target`` is the heads' side of it.
 
