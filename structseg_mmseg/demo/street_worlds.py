@@ -1,4 +1,4 @@
-"""Two small street worlds to adapt between, for those who have no data at hand.
+"""Two small street worlds to adapt between, for use without any data.
 
 Both draw their scenes from the same distribution, as output-level adaptation assumes; they differ
 in palette, texture, light and noise. ``game`` looks rendered, ``video`` filmed.

@@ -1,4 +1,4 @@
-"""Statistics of batch normalisation estimated anew on unlabelled images (AdaBN, Li et al. 2016)."""
+"""BatchNorm statistics re-estimated on unlabelled images (AdaBN, Li et al. 2016)."""
 from copy import deepcopy
 from typing import Iterable
 
@@ -37,7 +37,7 @@ def estimate_statistics(model: BaseSegmentor, dataloader: Iterable[dict]) -> Non
         model.encode_decode(
             batch['inputs'], [sample.metainfo for sample in batch['data_samples']])
 
-    # All that update_bn is to reset and to put into training mode.
+    # What update_bn resets and puts into training mode.
     norms.forward = forward
     update_bn(dataloader, norms)
     model.eval()

@@ -65,7 +65,7 @@ def load_from_local(filename: str, map_location: Any = None) -> dict:
     if not os.path.isfile(filename):
         raise InputError(f'there is no checkpoint {filename}: check the path')
     try:
-        if zipfile.is_zipfile(filename):  # a checksum for each record, which torch does not look at
+        if zipfile.is_zipfile(filename):  # each record has a checksum, which torch does not verify
             with zipfile.ZipFile(filename) as records:
                 damaged = records.testzip()
             if damaged is not None:

@@ -18,7 +18,7 @@ TITLE = 14  # pixels
 
 @HOOKS.register_module()
 class PanelHook(Hook):
-    """Draws what an iteration saw, for each domain in a row: while a run trains one can look.
+    """Draws what an iteration saw, a row for each pass, while a run trains.
 
     The first image of the first rank's batch, the prediction, the truth (of the source), the
     entropy of the prediction (0 to 1), and what each term has to show, such as the reconstruction
@@ -35,7 +35,7 @@ class PanelHook(Hook):
 
     def before_train_iter(self, runner: Runner, batch_idx: int,
                           data_batch: Optional[dict] = None) -> None:
-        """Ask for pictures, every now and then."""
+        """Ask the iteration for pictures, every ``interval``."""
         if data_batch and 'source' in data_batch and is_main_process() and (
                 self.every_n_train_iters(runner, self.interval)):
             data_batch['pictures'] = {}

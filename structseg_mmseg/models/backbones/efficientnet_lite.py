@@ -56,7 +56,7 @@ class EfficientNetLite(BaseModule):
         self._dilate(output_stride)
 
     def _dilate(self, output_stride: int) -> None:
-        stride, dilation = 2, 1  # behind the stem
+        stride, dilation = 2, 1  # after the stem
         for block in self.blocks:
             conv = block._depthwise_conv
             conv.dilation = (dilation, dilation)
@@ -79,7 +79,7 @@ class EfficientNetLite(BaseModule):
         state = {}
         for key, value in weights.items():
             part, _, rest = key.partition('.')
-            if part in names:  # the classifier's head has no place here
+            if part in names:  # the classifier is left out
                 state[f'{names[part]}.{rest}'] = value
         self.load_state_dict(state)
 
