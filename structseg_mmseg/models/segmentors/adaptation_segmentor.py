@@ -98,7 +98,7 @@ class AdaptationSegmentor(EncoderDecoder):
                    data: Dict[str, dict],
                    optim_wrapper: OptimWrapper,
                    model: Optional[nn.Module] = None) -> Dict[str, Tensor]:
-        """One iteration: terms prepare batches; for each step, passes and an update.
+        """One iteration: terms prepare batches; then passes and an update, for each step.
 
         Args:
             data (dict): Batches as the loaders collate them: ``source``, with labels, and, if there
@@ -122,6 +122,8 @@ class AdaptationSegmentor(EncoderDecoder):
         updated = False
         for step in self._due_steps():
             passes = self.passes(step, batches, data.get('pictures'))
+            if not passes:  # terms have added none of its batches in this iteration
+                continue
             log: Dict[str, Dict[str, Tensor]] = {}
             for one in passes:
                 # Gradients are exchanged between ranks once, by the last pass.
@@ -222,7 +224,8 @@ class AdaptationSegmentor(EncoderDecoder):
             for name, term in terms.items():
                 view.notes = one.notes[name]
                 one.losses.update(add_prefix(term.loss(view), name))
-        if not supervised and not view.has_run('decode_head') and live_norms(self.decode_head):
+        if (not supervised and one.batch.statistics is not None
+                and not view.has_run('decode_head') and live_norms(self.decode_head)):
             with torch.no_grad():  # its running statistics are updated, too
                 view.outputs()
         if view.drawn:
