@@ -21,10 +21,10 @@ class Discrepancy(Term):
     cross-entropy: the second is an auxiliary head with the first's config and a loss weight of 1.
 
     The heads' gradient is always that of :math:`-d` and the encoder's that of :math:`+d`; a
-    gradient that is reversed between them gives both in one pass. So in one step of all parts this is the
-    form that the paper's supplement calls the gradient reversal layer, and with ``model.steps`` of
-    the source and all parts (A), of both domains and the heads (B), of the target and the encoder
-    (C, ``times=n``) it is the paper's algorithm of three steps.
+    gradient that is reversed between them gives both in one pass. So in one step of all parts this
+    is the form that the paper's supplement calls the gradient reversal layer, and with
+    ``model.steps`` of the source and all parts (A), of both domains and the heads (B), of the
+    target and the encoder (C, ``times=n``) it is the paper's algorithm of three steps.
 
     It logs ``d``; ``loss_target`` is the heads' side of it.
 
