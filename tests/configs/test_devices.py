@@ -200,9 +200,12 @@ def test_losses_are_float32_in_mixed_precision_on_a_gpu(fakes, cuda, name, dtype
             mode, sample.gt_sem_seg.data.to('meta'), device)
     images = FakeTensor(mode, torch.empty(2, 3, 192, 320, device='meta'), device)
     notes: dict = {}
+    losses = {}
     with mode, torch.no_grad(), torch.autocast('cuda', dtype):
         for domain in ('target', 'source'):
             one = run_pass(model, domain, images, samples, notes)
             notes = one.notes
-            losses = {key: value.dtype for key, value in one.losses.items() if 'loss' in key}
-            assert {*losses.values()} <= {torch.float32}, losses
+            losses.update({key: value.dtype for key, value in one.losses.items() if 'loss' in key})
+    assert {*losses.values()} == {torch.float32}, losses
+    assert {key.split('.')[0] for key in losses} >= {
+        'decode', *(key for key, term in model.terms.items() if term.trains)}
