@@ -8,7 +8,7 @@ import runpy
 import sys
 from pathlib import Path
 
-from structseg_mmseg.errors import CONFIGS, MIM
+from structseg_mmseg.errors import MIM, configs
 
 TOOLS = {path.stem: path for path in sorted(MIM.joinpath('tools').rglob('*.py'))}
 
@@ -25,13 +25,14 @@ def main() -> None:
     parser.add_argument('--configs', action='store_true', help='list the configs of the package')
     args = parser.parse_args()
     if args.configs:
-        print('\n'.join(CONFIGS))
+        print('\n'.join(configs()))
     elif args.tool is None:
         parser.print_help()
     else:
         tool = TOOLS[args.tool]
-        arguments = [str(MIM / CONFIGS[argument])
-                     if argument in CONFIGS and not Path(argument).exists() else argument
+        known = configs()
+        arguments = [str(MIM / known[argument])
+                     if argument in known and not Path(argument).exists() else argument
                      for argument in args.arguments]
         # As `python TOOL.py` has them.
         sys.argv, sys.path[0] = [str(tool), *arguments], str(tool.parent)

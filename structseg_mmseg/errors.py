@@ -6,12 +6,15 @@ import sys
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Iterator, Optional
+from typing import Dict, Iterator, Optional
 
 MIM = Path(__file__).with_name('.mim')  # links in a checkout, copies in a wheel
-# The configs of the package by their names: files below MIM.
-CONFIGS = {path.stem: path.relative_to(MIM) for path in sorted(MIM.glob('configs/[!_]*/*.py'))}
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)  # the latter: the user's quota
+
+
+def configs() -> Dict[str, Path]:
+    """The configs of the package by their names, as paths below ``MIM``."""
+    return {path.stem: path.relative_to(MIM) for path in sorted(MIM.glob('configs/[!_]*/*.py'))}
 
 
 class InputError(ValueError):
@@ -72,7 +75,7 @@ def _near_config(text: str) -> Optional[Path]:
     file = re.search(r'([^\s\'"]+)\.py\b', text)
     if file is None:
         return None
-    path = Path(file[1])
-    family = [name for name, config in CONFIGS.items() if config.parent.name == path.parent.name]
-    near = get_close_matches(path.name, family or CONFIGS, 1)
-    return CONFIGS[near[0]] if near else None
+    path, known = Path(file[1]), configs()
+    family = [name for name, config in known.items() if config.parent.name == path.parent.name]
+    near = get_close_matches(path.name, family or known, 1)
+    return known[near[0]] if near else None
