@@ -38,8 +38,8 @@ def pip(*args):
 
 def test_a_wheel_carries_tools_and_configs(wheel):
     inside = set(ZipFile(wheel).namelist())
-    for pattern in ('configs/**/*.py', 'configs/*/metafile.yml', 'tools/**/*.py', 'tools/*.sh',
-                    'model-index.yml'):
+    for pattern in ('configs/**/*.py', 'configs/**/*.txt', 'configs/*/metafile.yml',
+                    'tools/**/*.py', 'tools/*.sh', 'model-index.yml'):
         expected = {f'structseg_mmseg/.mim/{p.relative_to(ROOT)}' for p in ROOT.glob(pattern)}
         assert expected and expected <= inside
     assert not [name for name in inside if not name.startswith('structseg_mmseg')]

@@ -22,12 +22,16 @@ def test_all_configs_are_there():
     suffixes = ['', '_source-only', '_feature-level', '_output-level']
     expected = [f'{name}{suffix}' for name in (
         'deeplabv2_r101_gta2cs', 'deeplabv2_effnet-lite0_game2video',
-        'segformer_effnet-lite0_game2video')
+        'segformer_effnet-lite0_game2video', 'segformer_effnet-lite0_game2cityscapes')
         for suffix in suffixes]
     # DeepLabv2's head and Lite0 with frozen statistics have none to take from the target.
     expected += [f'{name}_target-statistics' for name in (
-        'deeplabv2_r101_gta2cs', 'segformer_effnet-lite0_game2video')]
-    expected += [f'{name}_effnet-lite0_game2video_oracle' for name in ('deeplabv2', 'segformer')]
+        'deeplabv2_r101_gta2cs', 'segformer_effnet-lite0_game2video',
+        'segformer_effnet-lite0_game2cityscapes')]
+    expected += [f'{name}_oracle' for name in (
+        'deeplabv2_effnet-lite0_game2video', 'segformer_effnet-lite0_game2video',
+        'segformer_effnet-lite0_game2cityscapes')]
+    expected += ['segformer_effnet-lite0_game2cityscapes_source-only_uncropped']
     expected += ['segformer_effnet-lite0_demo', 'segformer_effnet-lite0_demo_source-only']
     expected += [f'deeplabv2_r101_{data}' for data in (
         'synthia2cs', 'cs2acdc', 'cs2acdc-night', 'cs2darkzurich')]
@@ -61,7 +65,7 @@ def test_data_of_a_config(path):
         for dataset in target.get('datasets', [target]):
             assert 'seg_map_path' not in dataset.data_prefix
             assert not any(step.type == 'LoadAnnotations' for step in dataset.pipeline)
-    if 'game2video' in path.stem:  # tuned on other images than it is tested on
+    if 'game2' in path.stem:  # tuned on other images than it is tested on
         folders = [cfg[key].dataset.data_prefix.img_path
                    for key in ('val_dataloader', 'test_dataloader')]
         assert folders == ['leftImg8bit/train', 'leftImg8bit/val']
@@ -75,7 +79,7 @@ def test_data_of_a_config(path):
 @pytest.mark.parametrize('path', OURS, ids=[path.stem for path in OURS])
 def test_config_says_what_its_name_says(path):
     cfg = load(path)
-    ablation = next((a for a in ABLATIONS if path.stem.endswith(f'_{a}')), 'full')
+    ablation = next((a for a in ABLATIONS if f'_{a}' in path.stem), 'full')
     if path.stem.endswith('_oracle'):
         ablation = 'source-only'
         assert cfg.train_dataloader.dataset.type == 'CityscapesLabelIdsDataset'
@@ -173,6 +177,21 @@ def test_a_peer_takes_a_step(path):
         assert any(f'{name}.loss' in key for key in logs), name
     assert all(not torch.equal(p, start[name]) for name, p in model.named_parameters()
                if name.startswith('terms') and p.requires_grad)
+
+
+ON_CITYSCAPES = [path for path in CONFIGS if path not in OURS and 'game2cityscapes' in path.stem]
+
+
+@pytest.mark.parametrize('path', ON_CITYSCAPES, ids=[path.stem for path in ON_CITYSCAPES])
+def test_a_peer_on_game2cityscapes_is_the_one_on_game2video(path):
+    """Up to its images, the checkpoint that it starts from, and weights."""
+    cfg = load(path)
+    other = load(path.with_name(path.name.replace('game2cityscapes', 'game2video')))
+    assert str(cfg.load_from).replace('game2cityscapes', 'game2video') == str(other.load_from)
+    for term in (*cfg.model.terms.values(), *other.model.terms.values()):
+        term.pop('loss_weight', None)
+    for key in ('model', 'optim_wrapper', 'param_scheduler', 'train_cfg'):
+        assert cfg[key] == other[key]
 
 
 def adaptsegnet(name):
