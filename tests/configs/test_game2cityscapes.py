@@ -20,7 +20,7 @@ def dataset(tmp_path, monkeypatch):
     monkeypatch.setenv('CITYSCAPES256', str(tmp_path / 'video'))
     init_default_scope('mmseg')
     street = np.full((360, 480), 7, np.uint8)  # road
-    street[:60], street[300:] = 23, 26  # sky above and cars below the middle 240 rows
+    street[:75], street[315:] = 23, 26  # sky above and cars below the rows that are kept
     write_image(tmp_path / 'game/street/images/00001.jpg', street)
     write_image(tmp_path / 'game/street/labels/00001.png', street)
     for split, names in (('train', (DEV[0], OTHER)), ('val', ('ulm/ulm_000000_000019', ))):

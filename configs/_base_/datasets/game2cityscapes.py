@@ -1,5 +1,7 @@
 # game2video's rendered streets to Cityscapes at 256 x 256, squeezed from 2:1. The source is cropped
-# to that shape before it is squeezed likewise.
+# to that shape before it is squeezed likewise: to rows 75 to 315 of 360, where its shares of road
+# and sky, 30 and 10 percent, come nearest the target's (41 and 4 by dev's labels; 25 and 13 in the
+# middle rows, 32 and 19 in all).
 _base_ = 'game2video.py'
 target_root = '{{$CITYSCAPES256:data/cityscapes256}}'
 scale = (257, 257)
@@ -9,9 +11,9 @@ labels = _base_.labels
 resize = dict(_base_.resize, scale=scale)
 flip = dict(type='RandomFlip', prob=0.5)
 pack = dict(type='PackSegInputs')
-source_pipeline = [
-    load, *labels, dict(type='CenterCrop', crop_size=(480, 240)), resize, flip, pack
-]
+crop = [  # the middle of 390 rows
+    dict(type='Pad', size=(480, 390)), dict(type='CenterCrop', crop_size=(480, 240))]
+source_pipeline = [load, *labels, *crop, resize, flip, pack]
 uncropped_pipeline = [load, *labels, resize, flip, pack]  # the oracle's, too
 target_pipeline = [load, resize, flip, pack]
 test_pipeline = [load, resize, *labels, pack]
