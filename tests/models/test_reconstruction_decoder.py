@@ -50,3 +50,20 @@ def test_stride_must_be_a_power_of_two():
         ReconstructionDecoder(4, 12)
     with pytest.raises(InputError, match='decoder.channels'):
         ReconstructionDecoder(4, 32, channels=16)
+
+
+@pytest.mark.parametrize('compiled', [False, True])
+def test_one_image_with_its_channels_together_has_the_same_gradient(compiled):
+    """Instance normalisation of it misreads the gradient of such a memory format."""
+    torch.manual_seed(0)
+    decoder = ReconstructionDecoder(4, 1, channels=8, num_blocks=1).double()
+    features, weight = torch.randn(1, 4, 5, 7).double(), torch.randn(1, 3, 5, 7).double()
+    gradients = []
+    for memory_format in (torch.contiguous_format, torch.channels_last):
+        decoder.to(memory_format=memory_format).zero_grad()
+        x = features.clone(memory_format=memory_format).requires_grad_()
+        forward = torch.compile(decoder, backend='aot_eager') if compiled else decoder
+        (forward([x]) * weight).sum().backward()
+        gradients.append([x.grad, *(p.grad.clone() for p in decoder.parameters())])
+    for one, other in zip(*gradients):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-12)

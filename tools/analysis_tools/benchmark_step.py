@@ -1,7 +1,7 @@
 """Compare the cost of a training iteration with its floor and with the sequential procedure.
 
-    python tools/analysis_tools/benchmark_step.py CONFIG [--source WxH] [--target WxH] [--tf32]
-        [--json FILE]
+    python tools/analysis_tools/benchmark_step.py CONFIG [--source WxH] [--target WxH]
+        [--tf32 none|convolutions|all] [--json FILE]
 
 On random images of the config's sizes (or of those given), on the GPU if there is one, it times
 
@@ -14,13 +14,16 @@ On random images of the config's sizes (or of those given), on the GPU if there 
 
 They alternate in one process; times and ratios are medians. Memory is the allocator's peak,
 including parameters, gradients and optimizer states; ``memory_ratio`` is relative to the largest
-pass alone. With ``compile=True`` only ours is compiled.
+pass alone. With ``compile`` only ours is compiled. On a GPU, ``device_milliseconds`` says how long
+kernels run in one of our iterations, by operator and by kernel.
 """
 import argparse
 import inspect
 import json
+import re
 import statistics
 import time
+from collections import Counter
 from pathlib import Path
 
 import torch
@@ -31,6 +34,7 @@ from mmengine.registry import init_default_scope
 from mmengine.structures import PixelData
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
+from torch.autograd import DeviceType
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
@@ -47,9 +51,9 @@ def parse_args():
     parser.add_argument('--source', type=size, help='WxH of the source images')
     parser.add_argument('--target', type=size, help='WxH of the target images')
     parser.add_argument('--repeats', type=int, default=9)
-    parser.add_argument('--tf32', action='store_true',
-                        help="TF32 also for float32's matrix products (torch's default: only for "
-                        'convolutions)')
+    parser.add_argument('--tf32', choices=('none', 'convolutions', 'all'), default='convolutions',
+                        help="what of float32's runs in TF32: torch's default is convolutions "
+                        'alone; all is matrix products, too')
     parser.add_argument('--json', type=Path, help='file to write the figures to')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={})
     return parser.parse_args()
@@ -223,6 +227,26 @@ def peak(function):
     return highest
 
 
+def device_time(bench, iterations=3):
+    """Milliseconds of a GPU's kernels in one of our iterations."""
+    kinds = torch.profiler.ProfilerActivity
+    with torch.profiler.profile(activities=[kinds.CPU, kinds.CUDA]) as profiler:
+        for _ in range(iterations):
+            bench.ours()
+        synchronize()
+    spent = {DeviceType.CPU: Counter(), DeviceType.CUDA: Counter()}  # by operator, by kernel
+    for event in profiler.key_averages():
+        milliseconds = event.self_device_time_total / 1e3 / iterations
+        spent[event.device_type][event.key[:100]] += milliseconds
+    operators, kernels = spent.values()
+    return dict(
+        total=sum(kernels.values()),
+        products=sum(value for key, value in operators.items()
+                     if re.search('convolution|mm$', key)),
+        operators=dict(operators.most_common(20)),
+        kernels=dict(kernels.most_common(30)))
+
+
 def split(bench):
     """Seconds of the parts of one of our iterations."""
     parts = {}
@@ -264,7 +288,8 @@ class TrafficCounterMode(TorchDispatchMode):
 def main():
     args = parse_args()
     torch.set_flush_denormal(True)  # some CPUs are ten times slower with them
-    torch.backends.cuda.matmul.allow_tf32 = args.tf32
+    torch.backends.cudnn.allow_tf32 = args.tf32 != 'none'
+    torch.backends.cuda.matmul.allow_tf32 = args.tf32 == 'all'
     cfg = Config.fromfile(args.config)
     cfg.merge_from_dict(args.cfg_options)
     torch.backends.cudnn.benchmark = cfg.env_cfg.cudnn_benchmark
@@ -314,6 +339,8 @@ def main():
         sequential_memory_ratio=peaks['ours'] / peaks['sequential'],
         seconds_of_parts=parts,
         device=str(bench.device))
+    if bench.device.type == 'cuda':
+        result['device_milliseconds'] = device_time(bench)
     text = json.dumps(result, indent=2)
     print(text)
     if args.json:

@@ -57,8 +57,10 @@ def reference_order(name: str, reference: Sequence[str], order: Sequence[str],
         *modules (nn.Module): Modules that all of these passes run through.
     """
     norms = [(norm, norm.momentum) for norm in live_norms(*modules) if norm.momentum is not None]
+    weighed = {momentum: momenta(reference, order, momentum)[name]
+               for momentum in {momentum for _, momentum in norms}}
     for norm, momentum in norms:
-        norm.momentum = momenta(reference, order, momentum)[name]
+        norm.momentum = weighed[momentum]
     try:
         yield
     finally:

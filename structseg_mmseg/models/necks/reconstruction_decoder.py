@@ -19,7 +19,8 @@ class ResidualBlock(BaseModule):
     def __init__(self, channels: int, norm_cfg: Optional[dict]) -> None:
         super().__init__()
         conv = dict(kernel_size=3, padding=1, norm_cfg=norm_cfg)
-        self.conv1 = ConvModule(channels, channels, act_cfg=LEAKY, **conv)
+        # Not in place, as its input can be a view.
+        self.conv1 = ConvModule(channels, channels, act_cfg=LEAKY, inplace=False, **conv)
         self.conv2 = ConvModule(channels, channels, act_cfg=None, **conv)
         for module in self.modules():
             if isinstance(module, nn.InstanceNorm2d):
@@ -29,14 +30,14 @@ class ResidualBlock(BaseModule):
         return x + self.conv2(self.conv1(x))
 
 
-def _contiguous_gradient(norm: nn.Module, inputs: tuple, output: Tensor) -> None:
+def _contiguous_gradient(norm: nn.Module, inputs: tuple, output: Tensor) -> Tensor:
     """Spare instance normalisation a gradient whose channels lie together in memory.
 
     Of one image, its backward pass misreads it and gives a wrong gradient without a word (torch
-    2.13 on a CPU).
+    2.13 on a CPU). A gradient of one dimension is contiguous, and the output is, so this copies
+    no more than it must; hooks on gradients would not compile (torch 2.11).
     """
-    if output.requires_grad:
-        output.register_hook(Tensor.contiguous)
+    return output.flatten().view_as(output)
 
 
 @MODELS.register_module()
