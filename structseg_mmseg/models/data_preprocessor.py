@@ -14,3 +14,10 @@ def denormalize(preprocessor: BaseDataPreprocessor, inputs: Tensor) -> Tensor:
     if not preprocessor._enable_normalize:
         return inputs
     return inputs * preprocessor.std + preprocessor.mean
+
+
+def normalize(preprocessor: BaseDataPreprocessor, image: Tensor) -> Tensor:
+    """The inverse of :func:`denormalize`."""
+    if not preprocessor._enable_normalize:
+        return image
+    return (image - preprocessor.mean) / preprocessor.std

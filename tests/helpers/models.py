@@ -131,23 +131,27 @@ def build(seed: int = 0, double: bool = True, cfg=None, **kwargs):
     return model.double() if double else model
 
 
-def domains(generator, size: int = 2, valid: bool = False) -> dict:
-    """A batch of each domain; no label is to be ignored if all are to be valid."""
+def domains(generator, size: int = 2, valid: bool = False, alike: bool = False) -> dict:
+    """A batch of each domain, of one image size if they are to be alike.
+
+    No label is to be ignored if all are to be valid.
+    """
     # Neither size is a multiple of the stride, so features reach past the image.
     data = dict(source=batch(generator, 36, 52, labelled=True, size=size),
-                target=batch(generator, 28, 44, labelled=False, size=size))
+                target=batch(generator, *(36, 52) if alike else (28, 44), labelled=False,
+                             size=size))
     if valid:
         for sample in data['source']['data_samples']:
             sample.gt_sem_seg.data.clamp_(max=NUM_CLASSES - 1)
     return data
 
 
-def iterate(model, optim: dict, share=slice(None)) -> None:
+def iterate(model, optim: dict, share=slice(None), alike: bool = False) -> None:
     """Three iterations on batches of four, or on a rank's share of them."""
     wrapper = build_optim_wrapper(model, optim)
     generator = torch.Generator().manual_seed(0)
     for _ in range(3):
-        data = domains(generator, size=4, valid=True)
+        data = domains(generator, size=4, valid=True, alike=alike)
         model.train_step({domain: {key: value[share] for key, value in part.items()}
                           for domain, part in data.items()}, wrapper)
 

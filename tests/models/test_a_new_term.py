@@ -23,7 +23,7 @@ from tests.helpers.runs import assert_equal_checkpoints, process_group, runner_c
 
 PAGE = (ROOT / 'docs/add_a_method.md').read_text()
 for code in re.findall(r'```python\n((?:from|@MODELS).*?)```', PAGE, re.DOTALL):
-    exec(code)  # defines MeanColour and SelfTraining
+    exec(code)  # defines MeanColour and MeanTeacher
 
 
 @MODELS.register_module()
@@ -97,7 +97,7 @@ def cfg_with(term: str) -> dict:
     cfg['terms'][term.lower()] = dict(type=term)
     if term == 'MeanColour':
         cfg['terms'][term.lower()].update(in_channels=64)
-    if term == 'SelfTraining':
+    if term == 'MeanTeacher':
         cfg['terms'][term.lower()].update(threshold=0.21)
     if term == 'Everything':
         cfg['auxiliary_head'] = dict(cfg['decode_head'], loss_decode=dict(
@@ -113,7 +113,7 @@ LOGS = {
     'MeanColour': {'meancolour.loss_source', 'meancolour.loss_target'},
     'Everything': {'everything.loss_gap', 'everything.loss_like', 'everything.loss_entropy',
                    'aux.loss_ce', 'mixed.grad_norm_seg'},
-    'SelfTraining': {'selftraining.loss_ce', 'pseudo.grad_norm_seg'},
+    'MeanTeacher': {'meanteacher.loss_ce', 'pseudo.grad_norm_seg'},
 }
 
 
@@ -125,7 +125,7 @@ def test_it_trains_and_resumes(term, trees, tmp_path):
                           optim_wrapper=optim_with(term))
     straight, _ = train(cfg('straight', 4))
     assert set(straight['optimizer']) == {'segmentor', 'reconstruction', 'adversary'} | (
-        set() if term == 'SelfTraining' else {term.lower()})
+        set() if term == 'MeanTeacher' else {term.lower()})
     train(cfg('resumed', 2))
     resumed, _ = train(dict(cfg('resumed', 4), resume=True))
     assert_equal_checkpoints(straight, resumed)
@@ -139,7 +139,7 @@ def test_it_trains_and_resumes(term, trees, tmp_path):
 # A term and the order of updates.
 CASES = dict(MeanColour=('MeanColour', None), Everything=('Everything', None),
              target_alone=('MeanColour', [dict(passes=('target', ))]),
-             TargetOnly=('TargetOnly', None), SelfTraining=('SelfTraining', None),
+             TargetOnly=('TargetOnly', None), MeanTeacher=('MeanTeacher', None),
              Noise=('Noise', None))
 
 

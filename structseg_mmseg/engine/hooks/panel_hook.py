@@ -20,11 +20,12 @@ TITLE = 14  # pixels
 class PanelHook(Hook):
     """Draws what an iteration saw, a row for each pass, while a run trains.
 
-    The first image of the first rank's batch, the prediction, the truth (of the source), the
-    entropy of the prediction (0 to 1), and what each term has to show, such as the reconstruction
-    or the discriminator's map (blue for target, red for source). All of it is taken from the passes
-    that the iteration makes; they come out as they would without it. The pictures go to the
-    visualizer's backends: ``vis_data/vis_image`` of the work dir, TensorBoard, ...
+    The first image of the first rank's batch, the prediction, the truth (of the source) or the
+    label that a term has given it, the entropy of the prediction (0 to 1), and what each term has
+    to show, such as the reconstruction or the discriminator's map (blue for target, red for
+    source). All of it is taken from the passes that the iteration makes; they come out as they
+    would without it. The pictures go to the visualizer's backends: ``vis_data/vis_image`` of the
+    work dir, TensorBoard, ...
 
     Args:
         interval (int): Iterations between two drawings.
@@ -59,7 +60,7 @@ def panel(pictures: Dict[str, Tensor], palette: np.ndarray, rgb: bool) -> np.nda
 
     Args:
         pictures (dict[str, Tensor]): ``image`` (3, H, W) in [0, 1], ``logits`` (C, H, W), perhaps
-            ``truth`` (H, W), and others in [0, 1], (3, H, W) or, as maps, (1, h, w).
+            labels (H, W) such as ``truth``, and others in [0, 1], (3, H, W) or, as maps, (1, h, w).
         palette (np.ndarray): Colours of the classes, uint8 (C, 3).
         rgb (bool): Whether channels are RGB, or BGR.
 
@@ -70,10 +71,9 @@ def panel(pictures: Dict[str, Tensor], palette: np.ndarray, rgb: bool) -> np.nda
     softmax = pictures.pop('logits').float().softmax(dim=0)
     tiles = dict(image=_picture(pictures.pop('image'), rgb),
                  prediction=palette[softmax.argmax(dim=0).numpy()])
-    if 'truth' in pictures:
-        truth = pictures.pop('truth').numpy()
-        coloured = np.append(palette, np.zeros((256 - len(palette), 3), np.uint8), axis=0)
-        tiles['truth'] = coloured[truth]
+    coloured = np.append(palette, np.zeros((256 - len(palette), 3), np.uint8), axis=0)
+    for name in [name for name, picture in pictures.items() if not picture.is_floating_point()]:
+        tiles[name] = coloured[pictures.pop(name).numpy()]
     pictures['entropy'] = self_information(softmax[None]).sum(dim=1)
     tiles.update({name: _picture(picture, rgb) for name, picture in pictures.items()})
     height, width = tiles['image'].shape[:2]

@@ -6,7 +6,7 @@ import torch
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.models.segmentors import EncoderDecoder
 from mmseg.models.utils import resize
-from torch import Tensor
+from torch import Tensor, nn
 
 from structseg_mmseg.errors import InputError
 from structseg_mmseg.models.data_preprocessor import denormalize
@@ -85,13 +85,7 @@ class View:
 
         They are at least float32, as CUDA's autocast has the losses that follow.
         """
-        outputs = self.outputs(head)
-        logits, *others = outputs if isinstance(outputs, (tuple, list)) else (outputs,)
-        if logits.dim() != 4 or any(other.dim() == 4 for other in others):
-            kind = type(getattr(self._segmentor, head)).__name__
-            raise InputError(
-                f'{head} {kind} returns several maps in training, so terms do not know which to '
-                'use: remove such terms from model.terms, or choose a head with one map of logits')
+        logits = single_map(self.outputs(head), head, getattr(self._segmentor, head))
         logits = at_least_float32(logits)
         return self.at_image(logits) if size == 'image' else logits
 
@@ -136,9 +130,14 @@ class View:
         if self._pictures is not None:
             self._pictures[name] = ((picture[0].detach().float() - low) / (high - low)).clamp(0, 1)
 
+    def show_labels(self, name: str, labels: Tensor) -> None:
+        """Offer class indices (N, H, W) likewise, which are drawn in the colours of the classes."""
+        if self._pictures is not None:
+            self._pictures[name] = labels[0]
+
     @torch.compiler.disable
     def draw(self) -> None:
-        """Put the first image, its logits (C, H, W) and, if there is one, its truth (H, W)."""
+        """Put the first image, its logits (C, H, W) and, if it has one, its label (H, W)."""
         assert self._pictures is not None  # see drawn
         # Logits that no loss needed are made here, from a copy of the random generator: a run that
         # is drawn is the same run.
@@ -150,7 +149,8 @@ class View:
         self.show('image', self.image, 0, 255)
         labels = self.batch.labels
         if labels is not None:
-            self._pictures['truth'] = labels[0]
+            # A term's labels are no truth.
+            self.show_labels('truth' if self.name == 'source' else 'label', labels)
 
 
 class _Weighted:
@@ -165,6 +165,17 @@ class _Weighted:
         if self.sampler is None:
             return self.weights
         return self.weights * self.sampler.sample(seg_logit, seg_label)
+
+
+def single_map(outputs: Any, head: str, module: nn.Module) -> Tensor:
+    """The logits (N, C, h, w) among a head's outputs, beside which it may have others, no maps."""
+    logits, *others = outputs if isinstance(outputs, (tuple, list)) else (outputs,)
+    if logits.dim() != 4 or any(other.dim() == 4 for other in others):
+        raise InputError(
+            f'{head} {type(module).__name__} returns several maps in training, so terms do not '
+            'know which to use: remove such terms from model.terms, or choose a head with one map '
+            'of logits')
+    return logits
 
 
 def at_least_float32(x: Tensor) -> Tensor:

@@ -3,13 +3,15 @@ from .class_size import ClassSize
 from .discrepancy import Discrepancy
 from .distillation import Distillation
 from .min_entropy import MinEntropy
+from .pseudo_labels import PseudoLabels
 from .reconstruction import Reconstruction
 from .region_adversary import RegionAdversary
+from .self_training import SelfTraining
 from .target_statistics import TargetStatistics
 from .term import Term
 from .terms import Terms
 
 __all__ = [
-    'Adversary', 'ClassSize', 'Discrepancy', 'Distillation', 'MinEntropy', 'Reconstruction',
-    'RegionAdversary', 'TargetStatistics', 'Term', 'Terms'
+    'Adversary', 'ClassSize', 'Discrepancy', 'Distillation', 'MinEntropy', 'PseudoLabels',
+    'Reconstruction', 'RegionAdversary', 'SelfTraining', 'TargetStatistics', 'Term', 'Terms'
 ]
