@@ -130,9 +130,10 @@ def iterate(name: str, planted: bool = False) -> str:
     wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
     wrapper.update = lambda **kwargs: wrapper.zero_grad() or True
     generator = torch.Generator().manual_seed(0)
+    target = (192, 320) if 'mixed' in model.terms.passes else (128, 256)
     data = {domain: batch(generator, *size, labelled=domain == 'source',
                           size=cfg.train_dataloader.batch_size)
-            for domain, size in (('source', (192, 320)), ('target', (128, 256)))}
+            for domain, size in (('source', (192, 320)), ('target', target))}
     for part in data.values():
         part['inputs'] = [mode.from_tensor(image) for image in part['inputs']]
         for sample in part['data_samples']:
@@ -173,8 +174,8 @@ def cuda(monkeypatch):
 
 TERMS = {}
 for name, cfg in CHOSEN.items():
-    # Fakes on CUDA cannot be indexed, as the size term and CyCADA's gate do.
-    if not any('ClassSize' == term['type'] or 'ready_above' in term
+    # Fakes on CUDA cannot be indexed, as the size term, CyCADA's gate and mixing do.
+    if not any(term['type'] in ('ClassSize', 'SelfTraining') or 'ready_above' in term
                for term in cfg.model.get('terms', {}).values()):
         for term in cfg.model.get('terms', {}).values():
             TERMS.setdefault((term['type'], term.get('of')), name)

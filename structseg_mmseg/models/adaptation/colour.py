@@ -8,9 +8,9 @@ from torch import Tensor
 
 def draw_jitter(generator: torch.Generator, strengths: Sequence[float]) -> Tuple[list, list]:
     """Four shifts, each uniform within its strength on both sides of 0, and their order."""
-    numbers = torch.rand(4, generator=generator).tolist()
+    numbers = torch.rand(8, generator=generator).tolist()
     shifts = [strength * (2 * number - 1) for strength, number in zip(strengths, numbers)]
-    return shifts, torch.randperm(4, generator=generator).tolist()
+    return shifts, sorted(range(4), key=numbers[4:].__getitem__)
 
 
 def colour_jitter(image: Tensor, shifts: Sequence[float], order: Sequence[int]) -> Tensor:
@@ -48,7 +48,7 @@ def turn_hue(image: Tensor, turns: float) -> Tensor:
     # Which of the wheel's six sectors a pixel lies in, and where: 0 is red, 2 green, 4 blue.
     sector = torch.where(largest == 0, green - blue, torch.where(
         largest == 1, blue - red, red - green)) / chroma.clamp(min=1e-12) + 2 * largest
-    start = torch.tensor([5., 3., 1.]).to(image)[:, None, None]
+    start = torch.tensor([5., 3., 1.]).to(image).view(3, 1, 1)
     distance = (start + sector + 6 * turns).remainder(6)
     return value - chroma * torch.minimum(distance, 4 - distance).clamp(0, 1)
 
@@ -63,6 +63,7 @@ def blur(image: Tensor, sigma: float, radius: int = 5) -> Tensor:
     """
     places = torch.arange(-radius, radius + 1, device=image.device, dtype=image.dtype)
     kernel = torch.softmax(-places.square() / (2 * sigma**2), dim=0)
-    x = F.pad(image[:, None], [radius] * 4, mode='reflect')
-    with torch.autocast(image.device.type, enabled=False):  # a convolution keeps its precision
-        return F.conv2d(F.conv2d(x, kernel.view(1, 1, -1, 1)), kernel.view(1, 1, 1, -1))[:, 0]
+    x = F.pad(image, [radius] * 4, mode='reflect')
+    for dim in (1, 2):  # not by a convolution, which autocast would have in half precision
+        x = (x.unfold(dim, len(kernel), 1) * kernel).sum(dim=-1)
+    return x

@@ -168,13 +168,15 @@ class PseudoLabels(Term):
         probability, labels = softmax.max(dim=1)
         q = (probability >= self.threshold).to(probability).mean(dim=(1, 2))
         if self.q_of == 'batch':
-            q = q.mean().expand_as(q).contiguous()
-            all_reduce(q, 'mean')
+            mean = q.mean()
+            all_reduce(mean, 'mean')
+            q = mean.expand_as(q)
         self.confident = q.mean()
-        weights = q[:, None, None].expand_as(probability).clone()
         top, bottom = self.margins
-        weights[:, :top] = 0
-        weights[:, weights.shape[1] - bottom:] = 0
+        height = labels.shape[1]
+        rows = torch.arange(height, device=q.device)
+        inside = (rows >= top) & (rows < height - bottom)
+        weights = q.view(-1, 1, 1) * inside.view(1, -1, 1).expand_as(probability)
         return labels, weights
 
     def _softmax(self, inputs: Tensor) -> Tensor:

@@ -103,15 +103,16 @@ class SelfTraining(PseudoLabels):
         ones = torch.ones_like(weights).where(labels != ignore, self.ignored_weight)
         mixed = target.labelled(torch.where(pasted, labels, pseudo),
                                 torch.where(pasted, ones, weights))
-        return replace(mixed, inputs=torch.where(pasted[:, None], source.inputs, target.inputs))
+        return replace(mixed, inputs=torch.where(pasted.unsqueeze(1), source.inputs, target.inputs))
 
     def _pasted(self, labels: Tensor, batch: Batch) -> Tensor:
         """Pixels (N, H, W) of the classes that are drawn, bool."""
         present = labels.new_zeros(len(labels), self.num_classes + 1).scatter_(
             1, labels.flatten(1), 1)
         if self.classes_of == 'batch':
-            present = present.amax(dim=0, keepdim=True).expand_as(present).contiguous()
-            all_reduce(present, 'max')
+            of_any = present.amax(dim=0)
+            all_reduce(of_any, 'max')
+            present = of_any.expand_as(present)
         # A random number for each class, present or not, so that the host need not know which are.
         numbers = torch.stack([torch.rand(self.num_classes + 1, generator=generator)
                                for generator in batch.generators('ClassMix')]).to(labels.device)
@@ -158,6 +159,6 @@ class SelfTraining(PseudoLabels):
             share = (labels != ignore).to(loss).mean()
             all_reduce(share, 'mean')
             loss = loss / share.clamp(min=1 / labels.numel())
-        view.show('weight', weights[:, None], 0, 1)
+        view.show('weight', weights.unsqueeze(1), 0, 1)
         view.show_labels('pseudo-label', self.pseudo)
         return dict(loss_mixed=self.loss_weight * loss, confident=self.confident)

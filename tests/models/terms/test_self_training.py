@@ -58,10 +58,11 @@ def draws_of(samples) -> list:
     for mix, strong, weak in zip(*map(generators, ('ClassMix', 'strong', 'weak'))):
         one = dict(classes=torch.rand(NUM_CLASSES + 1, generator=mix).tolist())
         jitter, smooth, sigma = torch.rand(3, generator=strong).tolist()
-        one.update(jitter=jitter, blur=smooth, sigma=sigma, shifts=torch.rand(
-            4, generator=strong).tolist(), order=torch.randperm(4, generator=strong).tolist())
-        one.update(weak=torch.rand(1, generator=weak).item(), weak_shifts=torch.rand(
-            4, generator=weak).tolist(), weak_order=torch.randperm(4, generator=weak).tolist())
+        one.update(jitter=jitter, blur=smooth, sigma=sigma, weak=torch.rand(
+            1, generator=weak).item())
+        for prefix, generator in (('', strong), ('weak_', weak)):
+            numbers = torch.rand(8, generator=generator).tolist()
+            one.update({f'{prefix}shifts': numbers[:4], f'{prefix}order': np.argsort(numbers[4:])})
         draws.append(one)
     return draws
 
