@@ -1,5 +1,6 @@
-# DACS (Tranheden et al., WACV 2021), as its code (trainUDA.py) trains. Terms stand under the method's
-# name, so that a config can take those of several methods: terms={**_base_.dacs, **_base_.terms}.
+# DACS (Tranheden et al., WACV 2021), as its code (trainUDA.py) trains. Terms stand under the
+# method's name, so that a config can take those of several methods:
+# terms={**_base_.dacs, **_base_.terms}.
 dacs = dict(
     self_training=dict(
         type='SelfTraining',

@@ -1,9 +1,56 @@
 """Colour jitter and blur of images in [0, 1], as self-training augments mixed images."""
-from typing import Sequence, Tuple
+from dataclasses import replace
+from typing import List, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
+from mmengine.model import BaseDataPreprocessor
 from torch import Tensor
+
+from structseg_mmseg.models.data_preprocessor import denormalize, normalize
+
+from .batch import Batch
+
+
+def strongly_augmented(batch: Batch, preprocessor: BaseDataPreprocessor, purpose: str,
+                       strength: float) -> Batch:
+    """Colour jitter with probability 0.8, and blur of 0.15 to 1.15 pixels with 0.5 (DAFormer).
+
+    Args:
+        batch (Batch): Its normalised images.
+        preprocessor (BaseDataPreprocessor): Which has normalised them.
+        purpose (str): What names the draws: see :meth:`Batch.generators`.
+        strength (float): Of all four shifts of the jitter.
+    """
+    images = []
+    for image, generator in zip(_unit(batch, preprocessor), batch.generators(purpose)):
+        apply_jitter, apply_blur, sigma = torch.rand(3, generator=generator).tolist()
+        jitter = draw_jitter(generator, [strength] * 4)
+        if apply_jitter < 0.8:
+            image = colour_jitter(image, *jitter)
+        if apply_blur < 0.5:
+            image = blur(image, 0.15 + sigma)
+        images.append(image)
+    return _with_images(batch, images, preprocessor)
+
+
+def weakly_augmented(batch: Batch, preprocessor: BaseDataPreprocessor) -> Batch:
+    """Jitter with probability 0.9, by 32/255, 0.5, 0.5 and 0.05 (VFM-UDA)."""
+    images = []
+    for image, generator in zip(_unit(batch, preprocessor), batch.generators('weak')):
+        apply = torch.rand(1, generator=generator).item() < 0.9
+        jitter = draw_jitter(generator, (32 / 255, 0.5, 0.5, 0.05))
+        images.append(colour_jitter(image, *jitter) if apply else image)
+    return _with_images(batch, images, preprocessor)
+
+
+def _unit(batch: Batch, preprocessor: BaseDataPreprocessor) -> Tensor:
+    """The images in [0, 1]."""
+    return denormalize(preprocessor, batch.inputs) / 255
+
+
+def _with_images(batch: Batch, images: List[Tensor], preprocessor: BaseDataPreprocessor) -> Batch:
+    return replace(batch, inputs=normalize(preprocessor, torch.stack(images) * 255))
 
 
 def draw_jitter(generator: torch.Generator, strengths: Sequence[float]) -> Tuple[list, list]:

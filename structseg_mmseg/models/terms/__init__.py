@@ -2,6 +2,8 @@ from .adversary import Adversary
 from .class_size import ClassSize
 from .discrepancy import Discrepancy
 from .distillation import Distillation
+from .feature_distance import FeatureDistance
+from .masked_consistency import MaskedConsistency
 from .min_entropy import MinEntropy
 from .pseudo_labels import PseudoLabels
 from .reconstruction import Reconstruction
@@ -12,6 +14,7 @@ from .term import Term
 from .terms import Terms
 
 __all__ = [
-    'Adversary', 'ClassSize', 'Discrepancy', 'Distillation', 'MinEntropy', 'PseudoLabels',
-    'Reconstruction', 'RegionAdversary', 'SelfTraining', 'TargetStatistics', 'Term', 'Terms'
+    'Adversary', 'ClassSize', 'Discrepancy', 'Distillation', 'FeatureDistance',
+    'MaskedConsistency', 'MinEntropy', 'PseudoLabels', 'Reconstruction', 'RegionAdversary',
+    'SelfTraining', 'TargetStatistics', 'Term', 'Terms'
 ]

@@ -1,5 +1,5 @@
 from dataclasses import replace
-from typing import Dict, List
+from typing import Dict
 
 import torch
 import torch.nn.functional as F
@@ -10,8 +10,7 @@ from torch import Tensor
 from structseg_mmseg.bounds import Ratio, Weight
 from structseg_mmseg.errors import InputError
 from structseg_mmseg.models.adaptation import Batch, View
-from structseg_mmseg.models.adaptation.colour import blur, colour_jitter, draw_jitter
-from structseg_mmseg.models.data_preprocessor import denormalize, normalize
+from structseg_mmseg.models.adaptation.colour import strongly_augmented, weakly_augmented
 
 from .pseudo_labels import PseudoLabels
 
@@ -87,11 +86,12 @@ class SelfTraining(PseudoLabels):
                 f'source images of shape {tuple(source.inputs.shape)} cannot be mixed with target '
                 f'images of shape {tuple(target.inputs.shape)}: set one batch_size, and a '
                 'RandomCrop of one crop_size in both pipelines')
-        clean = target
+        clean, preprocessor = target, self.segmentor.data_preprocessor
         if self.weak_jitter:
-            batches['source'] = self._jittered(source)
-            clean = self._jittered(target)
-        batches['mixed'] = self._strong(self.class_mix(source, clean))
+            batches['source'] = weakly_augmented(source, preprocessor)
+            clean = weakly_augmented(target, preprocessor)
+        batches['mixed'] = strongly_augmented(
+            self.class_mix(source, clean), preprocessor, 'strong', self.jitter)
 
     def class_mix(self, source: Batch, target: Batch) -> Batch:
         """Half of the source's classes pasted onto target images of the same shape."""
@@ -120,45 +120,29 @@ class SelfTraining(PseudoLabels):
         half = (present.sum(dim=1, keepdim=True) + 1) // 2
         return (place < half).gather(1, labels.flatten(1)).view_as(labels)
 
-    def _strong(self, batch: Batch) -> Batch:
-        """A in the equation."""
-        images = []
-        for image, generator in zip(self._images(batch), batch.generators('strong')):
-            apply_jitter, apply_blur, sigma = torch.rand(3, generator=generator).tolist()
-            jitter = draw_jitter(generator, [self.jitter] * 4)
-            if apply_jitter < 0.8:
-                image = colour_jitter(image, *jitter)
-            if apply_blur < 0.5:
-                image = blur(image, 0.15 + sigma)
-            images.append(image)
-        return self._with_images(batch, images)
-
-    def _jittered(self, batch: Batch) -> Batch:
-        images = []
-        for image, generator in zip(self._images(batch), batch.generators('weak')):
-            apply = torch.rand(1, generator=generator).item() < 0.9
-            jitter = draw_jitter(generator, (32 / 255, 0.5, 0.5, 0.05))
-            images.append(colour_jitter(image, *jitter) if apply else image)
-        return self._with_images(batch, images)
-
-    def _images(self, batch: Batch) -> Tensor:
-        return denormalize(self.segmentor.data_preprocessor, batch.inputs) / 255
-
-    def _with_images(self, batch: Batch, images: List[Tensor]) -> Batch:
-        return replace(batch, inputs=normalize(
-            self.segmentor.data_preprocessor, torch.stack(images) * 255))
-
     def loss(self, view: View) -> Dict[str, Tensor]:
-        logits, labels, weights = view.logits(size='image'), view.batch.labels, view.batch.weights
-        assert labels is not None and weights is not None
-        ignore = self.segmentor.decode_head.ignore_index
-        # mmseg's own would cast weights to float32, and wait for the device to count valid pixels.
-        by_pixel = F.cross_entropy(logits, labels, ignore_index=ignore, reduction='none')
-        loss = (weights * by_pixel).mean()
-        if self.mean_over == 'valid':
-            share = (labels != ignore).to(loss).mean()
-            all_reduce(share, 'mean')
-            loss = loss / share.clamp(min=1 / labels.numel())
-        view.show('weight', weights.unsqueeze(1), 0, 1)
         view.show_labels('pseudo-label', self.pseudo)
+        loss = weighted_cross_entropy(
+            view, self.segmentor.decode_head.ignore_index, self.mean_over == 'valid')
         return dict(loss_mixed=self.loss_weight * loss, confident=self.confident)
+
+
+def weighted_cross_entropy(view: View, ignore: int, valid: bool = False) -> Tensor:
+    """Cross-entropy of a pass at the size of the image, each pixel weighted by its batch's weight.
+
+    Args:
+        view (View): Of a batch with labels and weights.
+        ignore (int): The label of pixels that have no loss.
+        valid (bool): Whether the mean is over those that have one, on all ranks, or over all.
+    """
+    logits, labels, weights = view.logits(size='image'), view.batch.labels, view.batch.weights
+    assert labels is not None and weights is not None
+    view.show('weight', weights.unsqueeze(1), 0, 1)
+    # mmseg's own would cast weights to float32, and wait for the device to count valid pixels.
+    by_pixel = F.cross_entropy(logits, labels, ignore_index=ignore, reduction='none')
+    loss = (weights * by_pixel).mean()
+    if not valid:
+        return loss
+    share = (labels != ignore).to(loss).mean()
+    all_reduce(share, 'mean')
+    return loss / share.clamp(min=1 / labels.numel())

@@ -28,6 +28,8 @@ TERMS = dict(
     # A threshold that small networks exceed here and there.
     PseudoLabels=dict(threshold=0.21),
     SelfTraining=dict(threshold=0.21, classes_of='batch'),
+    MaskedConsistency=dict(block=8),
+    FeatureDistance=dict(classes=(1, 2), min_ratio=0.2),
 )
 SECOND_HEAD = ('Discrepancy', )
 ALIKE = ('SelfTraining', )  # those that mix images of both domains
@@ -39,6 +41,8 @@ def cfg_of(folder, *names, **backbone) -> dict:
     """A model with one term, ``term``, or with several."""
     cfg = model_cfg(False, False)
     cfg['backbone'].update(backbone)
+    if names == ('MaskedConsistency', ):  # of its own labels there are none
+        cfg['terms']['labels'] = dict(TERMS['PseudoLabels'], type='PseudoLabels')
     for name in names:
         term = dict(TERMS[name], type=name)
         if name == 'ClassSize':

@@ -32,12 +32,22 @@ SETS = dict(
     vfm_uda=dict(ema_at='start', alpha=0.6, ema_of='state', teacher_mode='eval', mirrored=True,
                  weak_jitter=True, ignored_weight=0., q_of='image', mean_over='valid',
                  loss_weight=0.5),
+    mic=dict(ema_at='start', alpha=0.7, classes_of='batch', margins=(5, 9),
+             others=('feature_distance', 'masked')),
 )
 
 
-def cfg_with(**options) -> dict:
-    return model_cfg(False, False, terms=dict(self_training=dict(
-        dict(type='SelfTraining', threshold=THRESHOLD), **options)))
+# The other terms of DAFormer and MIC; a share that random labels reach here and there.
+OTHERS = dict(
+    feature_distance=dict(type='FeatureDistance', classes=(1, 2), min_ratio=0.2, loss_weight=0.05),
+    masked=dict(type='MaskedConsistency', block=8, ratio=0.6, loss_weight=0.7))
+
+
+def cfg_with(others=(), **options) -> dict:
+    return model_cfg(False, False, terms=dict(
+        {name: OTHERS[name] for name in others if name != 'masked'}, self_training=dict(
+            dict(type='SelfTraining', threshold=THRESHOLD), **options),
+        masked=OTHERS['masked'] if 'masked' in others else None))
 
 
 def data_of(iteration: int, generator: torch.Generator) -> dict:
@@ -55,12 +65,17 @@ def draws_of(samples) -> list:
         return Batch(torch.empty(0), samples).generators(purpose)
 
     draws = []
-    for mix, strong, weak in zip(*map(generators, ('ClassMix', 'strong', 'weak'))):
+    grid = [round(side / OTHERS['masked']['block']) for side in SIZE]
+    for mix, strong, weak, masked, mask in zip(*map(
+            generators, ('ClassMix', 'strong', 'weak', 'masked', 'mask'))):
         one = dict(classes=torch.rand(NUM_CLASSES + 1, generator=mix).tolist())
         jitter, smooth, sigma = torch.rand(3, generator=strong).tolist()
         one.update(jitter=jitter, blur=smooth, sigma=sigma, weak=torch.rand(
             1, generator=weak).item())
-        for prefix, generator in (('', strong), ('weak_', weak)):
+        jitter, smooth, sigma = torch.rand(3, generator=masked).tolist()
+        one.update(masked_jitter=jitter, masked_blur=smooth, masked_sigma=sigma,
+                   mask=torch.rand(grid, generator=mask).tolist())
+        for prefix, generator in (('', strong), ('weak_', weak), ('masked_', masked)):
             numbers = torch.rand(8, generator=generator).tolist()
             one.update({f'{prefix}shifts': numbers[:4], f'{prefix}order': np.argsort(numbers[4:])})
         draws.append(one)
@@ -100,9 +115,12 @@ class Sequential:
 
     def __init__(self, model, ema_at, alpha, ema_of='parameters', teacher_mode='train',
                  mirrored=False, weak_jitter=False, ignored_weight=1., q_of='batch',
-                 mean_over='all', margins=(0, 0), classes_of='image', jitter=0.2, loss_weight=1.):
+                 mean_over='all', margins=(0, 0), classes_of='image', jitter=0.2, loss_weight=1.,
+                 others=()):
         self.student = nn.ModuleDict(dict(E=model.backbone, S=model.decode_head))
         self.teacher = deepcopy(self.student)
+        self.imagenet = deepcopy(model.backbone)
+        self.imagenet.eval()
         self.optimizer, = sequential_optimizers(model)
         self.o = dict(locals())
         self.iteration = 0
@@ -118,6 +136,47 @@ class Sequential:
                         old.copy_(alpha * old + (1 - alpha) * new)
                     else:
                         old.copy_(new)
+
+    @staticmethod
+    def strong(image, d, prefix, strength):
+        image = image.numpy()
+        if d[f'{prefix}jitter'] < 0.8:
+            shifts = [strength * (2 * u - 1) for u in d[f'{prefix}shifts']]
+            image = naive_jitter(image, shifts, d[f'{prefix}order'])
+        if d[f'{prefix}blur'] < 0.5:
+            image = naive_blur(image, 0.15 + d[f'{prefix}sigma'])
+        return torch.from_numpy(image)
+
+    def feature_distance(self, x, images, label):
+        """Cell by cell."""
+        options = OTHERS['feature_distance']
+        with torch.no_grad():
+            taught = self.imagenet(images)[-1]
+        (height, width), (h, w), kept = SIZE, x.shape[2:], []
+        for n in range(len(x)):
+            for i in range(h):
+                for j in range(w):
+                    cell = label[n, i * height // h:-(-(i + 1) * height // h),
+                                 j * width // w:-(-(j + 1) * width // w)]
+                    if any((cell == c).double().mean() >= options['min_ratio']
+                           for c in options['classes']):
+                        kept.append((x[n, :, i, j] - taught[n, :, i, j]).square().sum().sqrt())
+        assert 0 < len(kept) < len(x) * h * w
+        (options['loss_weight'] * sum(kept) / len(kept)).backward()
+
+    def masked(self, images, draws, normal, pseudo, q):
+        options, hidden = OTHERS['masked'], []
+        for image, d in zip(images, draws):
+            image = normal(self.strong(image, d, 'masked_', 0.2))
+            rows, columns = len(d['mask']), len(d['mask'][0])
+            for y in range(SIZE[0]):
+                for x in range(SIZE[1]):
+                    if d['mask'][y * rows // SIZE[0]][x * columns // SIZE[1]] <= options['ratio']:
+                        image[:, y, x] = 0
+            hidden.append(image)
+        log_p = self.logits(self.student, torch.stack(hidden)).log_softmax(1)
+        loss = -(log_p.gather(1, pseudo[:, None])[:, 0] * q).mean()
+        (options['loss_weight'] * loss).backward()
 
     @staticmethod
     def logits(network, images):
@@ -151,6 +210,7 @@ class Sequential:
             weight[i] = sum(v >= THRESHOLD for v in looked.flatten().tolist()) / looked.numel()
         weight[:, :o['margins'][0]] = 0
         weight[:, height - o['margins'][1]:] = 0
+        q = weight.clone()
         # Weak augmentation.
         clean = dict(raw)
         if o['weak_jitter']:
@@ -161,10 +221,13 @@ class Sequential:
                     d['weak_order'])) if d['weak'] < 0.9 else image
                     for image, d in zip(raw[domain], draws[domain])])
         # The source.
-        source = self.logits(self.student, normal(clean['source']))
+        x = self.student['E'](normal(clean['source']))[-1]
+        source = F.interpolate(self.student['S']([x]), SIZE, mode='bilinear', align_corners=True)
         valid = label != 255
         picked = source.log_softmax(1).gather(1, label.where(valid, 0)[:, None])[:, 0]
-        (-picked[valid].mean()).backward()
+        (-picked[valid].mean()).backward(retain_graph=True)
+        if 'feature_distance' in o['others']:
+            self.feature_distance(x, normal(clean['source']), label)
         # Mixing.
         mixed, mixed_label = [], []
         for i, d in enumerate(draws['target']):
@@ -179,13 +242,7 @@ class Sequential:
                         image[:, y, x] = raw['source'][i, :, y, x]
                         truth[y, x] = label[i, y, x]
                         weight[i, y, x] = o['ignored_weight'] if label[i, y, x] == 255 else 1
-            image = image.numpy()
-            if d['jitter'] < 0.8:
-                image = naive_jitter(image, [o['jitter'] * (2 * u - 1) for u in d['shifts']],
-                                     d['order'])
-            if d['blur'] < 0.5:
-                image = naive_blur(image, 0.15 + d['sigma'])
-            mixed.append(torch.from_numpy(image))
+            mixed.append(self.strong(image, d, '', o['jitter']))
             mixed_label.append(truth)
         mixed_label = torch.stack(mixed_label)
         log_p = self.logits(self.student, normal(torch.stack(mixed))).log_softmax(1)
@@ -193,6 +250,8 @@ class Sequential:
         by_pixel = -log_p.gather(1, mixed_label.where(valid, 0)[:, None])[:, 0] * valid * weight
         number = valid.sum() if o['mean_over'] == 'valid' else valid.numel()
         (o['loss_weight'] * by_pixel.sum() / number).backward()
+        if 'masked' in o['others']:
+            self.masked(raw['target'], draws['target'], normal, pseudo, q)
         self.optimizer.step()
         if o['ema_at'] == 'end':
             self.ema()
