@@ -62,3 +62,22 @@ def test_a_source_without_labels_is_named(tmp_path):
     config = write_config(tmp_path, write_gta(tmp_path / 'gta', 1), ('car', ), labels='')
     fails(call('dataset_converters/count_class_sizes.py', config, tmp_path / 'sizes.json',
                check=False), 'has no LoadAnnotations')
+
+
+def test_pixels_of_each_image_and_an_interrupted_count(tmp_path):
+    root = write_gta(tmp_path / 'gta', 3)
+    config = write_config(tmp_path, root, ('car', 'road'))
+    out, part = tmp_path / 'pixels.json', tmp_path / 'pixels.json.part'
+    part.write_text('["car", "road"]\n["images/00002.png", [7, 8]]\n["images/00003.p')
+    call('dataset_converters/count_class_sizes.py', config, out, '--nproc', 1, '--pixels')
+    pixels = json.loads(out.read_text())
+    assert pixels['classes'] == ['car', 'road'] and not part.exists()
+    assert list(pixels['images']) == [f'images/0000{index}.png' for index in (1, 2, 3)]
+    assert pixels['images']['images/00002.png'] == [7, 8]  # was there
+    for index in (1, 3):
+        label = cv2.imread(str(root / f'labels/0000{index}.png'), cv2.IMREAD_UNCHANGED)
+        assert pixels['images'][f'images/0000{index}.png'] == [
+            (label == IDS[name]).sum() for name in ('car', 'road')]
+    part.write_text('["bus"]\n["images/00001.png", [7]]\n')  # of another config
+    call('dataset_converters/count_class_sizes.py', config, out, '--nproc', 1, '--pixels')
+    assert json.loads(out.read_text())['images']['images/00002.png'] != [7, 8]
