@@ -110,7 +110,8 @@ def plain_config(cfg: Config) -> Config:
     model = {key: cfg.model[key] for key in (
         'data_preprocessor', 'backbone', 'neck', 'decode_head') if cfg.model.get(key) is not None}
     test_cfg = dict(cfg.model.get('test_cfg') or dict(mode='whole'))
-    test_cfg.pop('statistics', None)
+    for key in ('statistics', 'model'):
+        test_cfg.pop(key, None)
     pipeline = [transform for transform in cfg.test_dataloader.dataset.pipeline
                 if not issubclass(TRANSFORMS.get(transform['type']),
                                   (LoadAnnotations, MapLabelIds))]
@@ -134,7 +135,10 @@ def inference_state(cfg: Config, checkpoint: dict, name: str, keys: Iterable[str
     state = checkpoint.get('state_dict', checkpoint)
     model.load_state_dict({key.removeprefix('module.'): value for key, value in state.items()},
                           strict=False)  # what only training uses may be absent
-    if (cfg.model.get('test_cfg') or {}).get('statistics') != 'source':
+    test_cfg = cfg.model.get('test_cfg') or {}
+    if test_cfg.get('model') == 'teacher':
+        state = model.terms.teacher.state_dict()
+    elif test_cfg.get('statistics') != 'source':
         state = model.state_dict()
     elif model.source_statistics is None:
         raise InputError("model.test_cfg.statistics='source' needs statistics of the source: set "

@@ -23,7 +23,8 @@ class AdaptationSegmentor(EncoderDecoder):
     It learns segmentation on the source and composes :class:`Term` s, which add losses to the
     passes on source and target, or passes of their own. With no terms it trains exactly like
     ``EncoderDecoder``. Inference is always ``EncoderDecoder``'s, and so is the state dict but for
-    the prefixes of ``training_only``.
+    the prefixes of ``training_only``. With ``test_cfg.model='teacher'`` it is that of a term's
+    teacher instead of the student's; the config in a checkpoint says which its scores are of.
 
     An iteration is a sequence of passes, each backpropagated at once, so one pass's graph is in
     memory at a time; then all optimizers step. As no parameter changes between passes, this equals
@@ -60,15 +61,19 @@ class AdaptationSegmentor(EncoderDecoder):
                  channels_last: bool = False,
                  **kwargs) -> None:
         super().__init__(*args, **kwargs)
-        statistics = (self.test_cfg or {}).get('statistics')
+        statistics, tested = ((self.test_cfg or {}).get(key) for key in ('statistics', 'model'))
         for key, value, choices in (('nonfinite_loss', nonfinite_loss, ('stop', 'skip')),
                                     ('batch_statistics', batch_statistics, MODES),
-                                    ('test_cfg.statistics', statistics, (None, 'source'))):
+                                    ('test_cfg.statistics', statistics, (None, 'source')),
+                                    ('test_cfg.model', tested, (None, 'teacher'))):
             if value not in choices:
                 raise InputError(f'model.{key} is {value!r}: choose '
                                  f'{" or ".join(repr(choice) for choice in choices)}')
         self.nonfinite_loss = nonfinite_loss
         self.terms = Terms(terms or {}, self)
+        if tested and (self.terms.teacher is None or statistics):
+            raise InputError("model.test_cfg.model='teacher' needs a term with a teacher, such as "
+                             'SelfTraining, and no test_cfg.statistics')
         self.steps = [Step(**{'name': str(index), **step})
                       for index, step in enumerate(steps or [{}])]
         for index, step in enumerate(self.steps):
@@ -204,6 +209,8 @@ class AdaptationSegmentor(EncoderDecoder):
         """
         if mode == 'pass':
             return self.run_pass(inputs)
+        if (self.test_cfg or {}).get('model') == 'teacher':
+            return self.terms.teacher(inputs, data_samples, mode)
         if (self.test_cfg or {}).get('statistics') != 'source':
             return super().forward(inputs, data_samples, mode)
         if self.source_statistics is None:

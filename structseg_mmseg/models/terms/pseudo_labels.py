@@ -32,7 +32,8 @@ class PseudoLabels(Term):
 
     Other terms find both in ``batches['target']``, so this one comes before them. The teacher is
     a copy of the student without auxiliary head and terms, made once weights are loaded; it is part
-    of checkpoints, and the same on all ranks but for statistics of batch normalisation.
+    of checkpoints, and the same on all ranks but for statistics of batch normalisation. With
+    ``model.test_cfg.model='teacher'`` it is what is tested and exported.
 
     Published methods differ in what follows; the sets of DACS (its code, ``trainUDA.py``) and
     DAFormer (``mmseg/models/uda/dacs.py``) are in ``configs/_base_/methods``.
@@ -106,6 +107,8 @@ class PseudoLabels(Term):
         # Complete but for the terms: see Terms.
         self.teacher = frozen_copy(segmentor)
         self.teacher.auxiliary_head = None
+        for key in ('model', 'statistics'):  # which choose of a whole AdaptationSegmentor
+            (self.teacher.test_cfg or {}).pop(key, None)
 
     def train(self, mode: bool = True) -> 'PseudoLabels':
         """Set the mode; the teacher's is ``teacher_mode`` in training."""

@@ -495,3 +495,31 @@ def test_pictures_show_what_is_mixed():
     assert {'image', 'logits', 'label', 'pseudo-label', 'weight'} == pictures.keys()
     drawn = panel(pictures, np.zeros((NUM_CLASSES, 3), np.uint8), rgb=False)
     assert drawn.shape == (SIZE[0] + TITLE, 6 * SIZE[1], 3)  # the prediction and its entropy, too
+
+
+def test_the_teacher_may_be_tested_in_the_students_place():
+    model = build(cfg=cfg_with())
+    cfg = cfg_with()
+    cfg.test_cfg.model = 'teacher'
+    tested = build(cfg=cfg)
+    state = model.state_dict()
+    teacher = model.terms['self_training'].teacher
+    for p in teacher.parameters():
+        p.data.add_(0.1)
+    tested.load_state_dict(state)
+    for one in (model, tested):
+        one.eval()
+    images = torch.randn(1, 3, *SIZE).double()
+    with torch.no_grad():
+        got = tested(images, mode='predict')[0].seg_logits.data
+        assert torch.equal(got, teacher(images, mode='predict')[0].seg_logits.data)
+        assert not torch.equal(got, model(images, mode='predict')[0].seg_logits.data)
+
+
+@pytest.mark.parametrize('terms,test_cfg', [
+    ({}, dict(model='teacher')),
+    (cfg_with()['terms'], dict(model='teacher', statistics='source'))])
+def test_a_teacher_that_cannot_be_tested_is_named(terms, test_cfg):
+    with pytest.raises(InputError, match="'teacher' needs a term with a teacher, such as Self"):
+        build(cfg=model_cfg(False, False, terms=terms, test_cfg=dict(mode='whole', **test_cfg),
+                            batch_statistics='per_domain'))
