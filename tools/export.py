@@ -137,7 +137,7 @@ def inference_state(cfg: Config, checkpoint: dict, name: str, keys: Iterable[str
                           strict=False)  # what only training uses may be absent
     test_cfg = cfg.model.get('test_cfg') or {}
     if test_cfg.get('model') == 'teacher':
-        state = model.terms.teacher.state_dict()
+        state = model.teacher.state_dict()
     elif test_cfg.get('statistics') != 'source':
         state = model.state_dict()
     elif model.source_statistics is None:

@@ -13,7 +13,7 @@ from structseg_mmseg.models.adaptation import Batch, Branches, Pass, Step, View
 from structseg_mmseg.models.adaptation.batch_statistics import (MODES, SourceStatistics,
                                                                 live_norms, running_statistics)
 from structseg_mmseg.models.adaptation.finite import all_finite
-from structseg_mmseg.models.terms import Terms
+from structseg_mmseg.models.terms import PseudoLabels, Terms
 
 
 @MODELS.register_module()
@@ -71,7 +71,7 @@ class AdaptationSegmentor(EncoderDecoder):
                                  f'{" or ".join(repr(choice) for choice in choices)}')
         self.nonfinite_loss = nonfinite_loss
         self.terms = Terms(terms or {}, self)
-        if tested and (self.terms.teacher is None or statistics):
+        if tested and (self.teacher is None or statistics):
             raise InputError("model.test_cfg.model='teacher' needs a term with a teacher, such as "
                              'SelfTraining, and no test_cfg.statistics')
         self.steps = [Step(**{'name': str(index), **step})
@@ -96,6 +96,12 @@ class AdaptationSegmentor(EncoderDecoder):
     def adapts(self) -> bool:
         """Whether training needs target images."""
         return len(self.terms) > 0
+
+    @property
+    def teacher(self) -> Any:
+        """The first term's that has one, an ``EncoderDecoder``, or None."""
+        labelling = (term for term in self.terms.values() if isinstance(term, PseudoLabels))
+        return next((term.teacher for term in labelling), None)
 
     # torch.compile of this method is to reach the passes, not what ties them together.
     @torch.compiler.disable(recursive=False)
@@ -210,7 +216,7 @@ class AdaptationSegmentor(EncoderDecoder):
         if mode == 'pass':
             return self.run_pass(inputs)
         if (self.test_cfg or {}).get('model') == 'teacher':
-            return self.terms.teacher(inputs, data_samples, mode)
+            return self.teacher(inputs, data_samples, mode)
         if (self.test_cfg or {}).get('statistics') != 'source':
             return super().forward(inputs, data_samples, mode)
         if self.source_statistics is None:

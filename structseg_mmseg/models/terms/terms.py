@@ -1,4 +1,4 @@
-from typing import Any, Dict, List, Optional
+from typing import Dict, List, Optional
 
 from mmengine.model import ModuleDict
 from mmseg.models.segmentors import EncoderDecoder
@@ -8,7 +8,6 @@ from torch import nn
 from structseg_mmseg.errors import InputError
 from structseg_mmseg.models.adaptation import Batch
 
-from .pseudo_labels import PseudoLabels
 from .term import Term
 
 
@@ -54,12 +53,6 @@ class Terms(ModuleDict):
     def shared(self, name: str) -> List[nn.Module]:
         """The terms' own modules that run in a pass."""
         return [module for term in self.wanting(name).values() for module in term.shared]
-
-    @property
-    def teacher(self) -> Any:
-        """The first term's that has one, an ``EncoderDecoder``, or None."""
-        labelling = (term for term in self.values() if isinstance(term, PseudoLabels))
-        return next((term.teacher for term in labelling), None)
 
     def prepare(self, batches: Dict[str, Batch]) -> None:
         """Let each term label or add batches, in place."""
