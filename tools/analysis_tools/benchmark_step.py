@@ -187,8 +187,9 @@ class Call:
 def images(batch, width, height, classes=None):
     """A batch as the loaders collate it; labelled if there are classes."""
     inputs = [torch.randint(0, 256, (3, height, width), dtype=torch.uint8) for _ in range(batch)]
-    samples = [SegDataSample(metainfo=dict(img_shape=(height, width), ori_shape=(height, width)))
-               for _ in range(batch)]
+    samples = [SegDataSample(metainfo=dict(
+        img_shape=(height, width), ori_shape=(height, width), seed=(index, )))
+        for index in range(batch)]
     if classes is not None:
         for sample in samples:
             sample.gt_sem_seg = PixelData(data=torch.randint(0, classes, (1, height, width)))
@@ -263,13 +264,17 @@ def split(bench):
 
 
 def image_size(cfg, name, key):
-    """Width and height of a loader's images by its Resize; None without a loader."""
+    """Width and height of a loader's images by its Resize or RandomCrop; None without a loader."""
     if cfg.get(key) is None:
         return None
-    scales = [t.scale for t in cfg[key].dataset.pipeline if t.type == 'Resize']
-    if not scales:
+    dataset = cfg[key].dataset
+    while 'dataset' in dataset:  # a wrapper
+        dataset = dataset.dataset
+    sizes = {'Resize': lambda t: t.scale, 'RandomCrop': lambda t: t.crop_size[::-1]}
+    sized = [sizes[t.type](t) for t in dataset.pipeline if t.type in sizes]
+    if not sized:
         raise InputError(f'{key} resizes nothing: give its size as --{name} WIDTHxHEIGHT')
-    return scales[-1]
+    return sized[-1]
 
 
 class TrafficCounterMode(TorchDispatchMode):

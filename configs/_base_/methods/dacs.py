@@ -13,7 +13,6 @@ dacs = dict(
         q_of='batch',
         margins=(0, 0),
         mean_over='all',
-        ignored_weight=1.,
         classes_of='image',
         jitter=0.25,
         weak_jitter=False,

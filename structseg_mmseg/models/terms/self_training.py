@@ -43,10 +43,9 @@ class SelfTraining(PseudoLabels):
     Args:
         loss_weight (float): :math:`\lambda`, 1 in DACS and DAFormer.
         mean_over (str): ``all`` pixels (DACS, DAFormer), or the ``valid`` ones, whose labels are
-            not to be ignored. (Likewise ``avg_non_ignore`` of the head's loss for the source:
-            true in DACS and VFM-UDA, false in DAFormer.)
-        ignored_weight (float): w where pixels to be ignored are pasted: 1 (DACS, DAFormer) or 0
-            (VFM-UDA). They have no loss, so neither mean depends on it.
+            not to be ignored. Likewise ``avg_non_ignore`` of the head's loss for the source: true
+            in DACS and VFM-UDA, false in DAFormer. Neither mean depends on the weight of pasted
+            pixels to be ignored, 0 in VFM-UDA and 1 in the others: they have no loss.
         classes_of (str): Whether classes are drawn of those of the ``image`` (DACS) or of the
             ``batch``, on all ranks (DAFormer's code, which its authors call unintended). The
             label to be ignored counts as a class, as in both.
@@ -64,7 +63,6 @@ class SelfTraining(PseudoLabels):
     def __init__(self,
                  loss_weight: Weight = 1.,
                  mean_over: str = 'all',
-                 ignored_weight: Ratio = 1.,
                  classes_of: str = 'image',
                  jitter: Ratio = 0.2,
                  weak_jitter: bool = False,
@@ -72,7 +70,6 @@ class SelfTraining(PseudoLabels):
         super().__init__(**kwargs)
         self.loss_weight = loss_weight
         self.mean_over = self._chosen('mean_over', mean_over, ('all', 'valid'))
-        self.ignored_weight = ignored_weight
         self.classes_of = self._chosen('classes_of', classes_of, ('image', 'batch'))
         self.jitter = jitter
         self.weak_jitter = weak_jitter
@@ -99,10 +96,8 @@ class SelfTraining(PseudoLabels):
         labels, pseudo, weights = source.labels, target.labels, target.weights
         assert labels is not None and pseudo is not None and weights is not None
         pasted = self._pasted(labels.where(labels != ignore, self.num_classes), target)
-        # Weights of what is pasted.
-        ones = torch.ones_like(weights).where(labels != ignore, self.ignored_weight)
         mixed = target.labelled(torch.where(pasted, labels, pseudo),
-                                torch.where(pasted, ones, weights))
+                                weights.masked_fill(pasted, 1))
         return replace(mixed, inputs=torch.where(pasted.unsqueeze(1), source.inputs, target.inputs))
 
     def _pasted(self, labels: Tensor, batch: Batch) -> Tensor:

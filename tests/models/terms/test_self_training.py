@@ -30,8 +30,7 @@ SETS = dict(
     dacs=dict(ema_at='end', alpha=0.6, jitter=0.25),
     daformer=dict(ema_at='start', alpha=0.7, classes_of='batch', margins=(5, 9)),
     vfm_uda=dict(ema_at='start', alpha=0.6, ema_of='state', teacher_mode='eval', mirrored=True,
-                 weak_jitter=True, ignored_weight=0., q_of='image', mean_over='valid',
-                 loss_weight=0.5),
+                 weak_jitter=True, q_of='image', mean_over='valid', loss_weight=0.5),
     mic=dict(ema_at='start', alpha=0.7, classes_of='batch', margins=(5, 9),
              others=('feature_distance', 'masked')),
 )
@@ -114,9 +113,8 @@ class Sequential:
     """
 
     def __init__(self, model, ema_at, alpha, ema_of='parameters', teacher_mode='train',
-                 mirrored=False, weak_jitter=False, ignored_weight=1., q_of='batch',
-                 mean_over='all', margins=(0, 0), classes_of='image', jitter=0.2, loss_weight=1.,
-                 others=()):
+                 mirrored=False, weak_jitter=False, q_of='batch', mean_over='all', margins=(0, 0),
+                 classes_of='image', jitter=0.2, loss_weight=1., others=()):
         self.student = nn.ModuleDict(dict(E=model.backbone, S=model.decode_head))
         self.teacher = deepcopy(self.student)
         self.imagenet = deepcopy(model.backbone)
@@ -241,7 +239,7 @@ class Sequential:
                     if int(label[i, y, x]) in chosen:
                         image[:, y, x] = raw['source'][i, :, y, x]
                         truth[y, x] = label[i, y, x]
-                        weight[i, y, x] = o['ignored_weight'] if label[i, y, x] == 255 else 1
+                        weight[i, y, x] = 1
             mixed.append(self.strong(image, d, '', o['jitter']))
             mixed_label.append(truth)
         mixed_label = torch.stack(mixed_label)
@@ -387,16 +385,13 @@ def test_half_of_the_classes_are_pasted(number):
     assert (len(chosen) > 1) == (number > 1)  # images have draws of their own
 
 
-@pytest.mark.parametrize('weight', [0., 1.])
-def test_pixels_to_be_ignored_are_a_class(weight):
+def test_pixels_to_be_ignored_are_a_class():
     labels = torch.full((8, 2, 4), 255)
     labels[:, 0] = 3
-    mixed = mix(labels, ignored_weight=weight)
+    mixed = mix(labels)
     pasted = mixed.inputs[:, 0] == 1
     assert (mixed.labels[pasted] == 255).any() and (mixed.labels[pasted] == 3).any()
-    assert (mixed.weights[pasted & (labels == 255)] == weight).all()
-    assert (mixed.weights[pasted & (labels == 3)] == 1).all()
-    assert (mixed.weights[~pasted] == 0.25).all()
+    assert torch.equal(mixed.weights, torch.where(pasted, 1, 0.25).to(mixed.weights))
 
 
 def test_classes_of_a_batch():
