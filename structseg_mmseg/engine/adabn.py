@@ -1,14 +1,20 @@
 """BatchNorm statistics re-estimated on unlabelled images (AdaBN, Li et al. 2016)."""
+import os
 from copy import deepcopy
 from typing import Iterable
 
 from mmengine.config import Config
+from mmengine.device import get_device
 from mmengine.runner import Runner
+from mmengine.runner.checkpoint import CheckpointLoader, save_checkpoint, weights_to_cpu
 from mmseg.models.segmentors import BaseSegmentor
+from mmseg.registry import MODELS
+from rich.progress import track
 from torch import nn
 from torch.optim.swa_utils import update_bn
 from torch.utils.data import DataLoader
 
+from structseg_mmseg.engine.checkpoint import check_fit
 from structseg_mmseg.errors import InputError
 from structseg_mmseg.models.adaptation.batch_statistics import live_norms
 
@@ -69,3 +75,30 @@ def build_statistics_dataloader(cfg: Config) -> DataLoader:
                          'statistics_dataloader, written like test_dataloader')
     return Runner.build_dataloader(
         dict(dataloader, sampler=dict(type='DefaultSampler', shuffle=False)))
+
+
+def estimate_checkpoint(cfg: Config, checkpoint: str, out: str) -> None:
+    """Write a checkpoint with other running statistics, and all else as it was.
+
+    Args:
+        cfg (Config): Config of the model, and of the images, as
+            :func:`build_statistics_dataloader` takes them.
+        checkpoint (str): The file to read.
+        out (str): The file to write.
+
+    Raises:
+        InputError: As :func:`estimate_statistics`, and if the checkpoint is of another model.
+    """
+    dataloader = build_statistics_dataloader(cfg)
+    model = MODELS.build(cfg.model)
+    saved = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
+    check_fit(model, saved, checkpoint)
+    state = saved.get('state_dict', saved)
+    state = {key.removeprefix('module.'): value for key, value in state.items()}
+    model.load_state_dict(state, strict=False)  # what only training uses may be absent
+    estimate_statistics(model.to(get_device()), track(dataloader, 'estimating statistics'))
+    ours = weights_to_cpu(model.state_dict())
+    state = {key: ours.get(key, value) for key, value in state.items()}
+    # It gets its name once it is complete.
+    save_checkpoint(dict(meta=saved.get('meta', {}), state_dict=state), f'{out}.part')
+    os.replace(f'{out}.part', out)

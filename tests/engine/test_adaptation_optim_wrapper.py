@@ -198,3 +198,25 @@ def test_frozen_parts_have_no_optimizer():
     model.backbone.requires_grad_(False)
     model.decode_head.requires_grad_(False)
     assert set(build_optim_wrapper(model, optim_cfg()).keys()) == {'reconstruction', 'adversary'}
+
+
+def test_a_part_with_a_constructor_of_its_own():
+    """Rates that fall with depth, as mmseg trains BEiT and ConvNeXt."""
+    cfg = model_cfg(reconstruction=False)
+    cfg.backbone = dict(type='BEiT', img_size=32, patch_size=16, embed_dims=8, num_layers=2,
+                        num_heads=1, out_indices=1, init_values=0.1)
+    cfg.decode_head.in_channels = 8
+    optim = optim_cfg()
+    optim['segmentor'] = dict(
+        constructor='LearningRateDecayOptimizerConstructor',
+        optimizer=dict(type='AdamW', lr=0.1),
+        paramwise_cfg=dict(decay_rate=0.5, decay_type='layer_wise', num_layers=2))
+    model = MODELS.build(cfg)
+    wrapper = build_optim_wrapper(model, optim)
+    rates = {p: group['lr'] for group in wrapper['segmentor'].optimizer.param_groups
+             for p in group['params']}
+    assert [rates[p] for p in (
+        model.backbone.patch_embed.projection.weight, model.backbone.layers[0].attn.proj.weight,
+        model.backbone.layers[1].attn.proj.weight)] == [0.1 * 0.5**3, 0.1 * 0.5**2, 0.1 * 0.5]
+    assert rates[next(model.decode_head.parameters())] == 0.1
+    assert {group['lr'] for group in wrapper['adversary'].optimizer.param_groups} == {1e-3}

@@ -7,17 +7,12 @@ else of its ``target_dataloader``; no label is read. OUT holds CHECKPOINT's meta
 (the averaged ones after a training with mmengine's ``EMAHook``) with the new statistics.
 """
 import argparse
-import os
 
 from mmengine.config import Config
-from mmengine.device import get_device
 from mmengine.registry import init_default_scope
-from mmengine.runner.checkpoint import CheckpointLoader, save_checkpoint, weights_to_cpu
-from mmseg.registry import MODELS
-from rich.progress import track
 
-from structseg_mmseg.engine.adabn import build_statistics_dataloader, estimate_statistics
-from structseg_mmseg.engine.checkpoint import check_fit, load_safely
+from structseg_mmseg.engine.adabn import estimate_checkpoint
+from structseg_mmseg.engine.checkpoint import load_safely
 from structseg_mmseg.errors import one_sentence_errors
 
 
@@ -30,19 +25,7 @@ def main() -> None:
     load_safely()
     cfg = Config.fromfile(args.config)
     init_default_scope(cfg.get('default_scope', 'mmseg'))
-    dataloader = build_statistics_dataloader(cfg)
-    model = MODELS.build(cfg.model)
-    checkpoint = CheckpointLoader.load_checkpoint(args.checkpoint, map_location='cpu')
-    check_fit(model, checkpoint, args.checkpoint)
-    state = checkpoint.get('state_dict', checkpoint)
-    state = {key.removeprefix('module.'): value for key, value in state.items()}
-    model.load_state_dict(state, strict=False)  # what only training uses may be absent
-    estimate_statistics(model.to(get_device()), track(dataloader, 'estimating statistics'))
-    ours = weights_to_cpu(model.state_dict())
-    state = {key: ours.get(key, value) for key, value in state.items()}
-    # It gets its name once it is complete.
-    save_checkpoint(dict(meta=checkpoint.get('meta', {}), state_dict=state), f'{args.out}.part')
-    os.replace(f'{args.out}.part', args.out)
+    estimate_checkpoint(cfg, args.checkpoint, args.out)
 
 
 if __name__ == '__main__':

@@ -2,7 +2,7 @@ from copy import deepcopy
 from typing import Any, Dict, List, Optional
 
 import torch
-from mmengine.optim import AmpOptimWrapper, DefaultOptimWrapperConstructor
+from mmengine.optim import AmpOptimWrapper
 from mmseg.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
 from torch import nn
 from torch.optim import SGD, Optimizer
@@ -17,9 +17,10 @@ class AdaptationOptimWrapperConstructor:
     """Builds an optimizer for each part of an :class:`AdaptationSegmentor` or another model.
 
     Each key of the config that holds a dict with an ``optimizer`` is a part, with what
-    ``DefaultOptimWrapperConstructor`` takes (``optimizer``, ``paramwise_cfg``, ``clip_grad``);
-    every other key goes to all wrappers. A part is named after a term of the model, or holds the
-    ``modules`` that it is; ``segmentor`` is all that remains, if anything does:
+    ``DefaultOptimWrapperConstructor`` takes (``optimizer``, ``paramwise_cfg``, ``clip_grad``), or
+    another one that the part names as its ``constructor``; every other key goes to all wrappers. A
+    part is named after a term of the model, or holds the ``modules`` that it is; ``segmentor`` is
+    all that remains, if anything does:
 
     .. code-block:: python
 
@@ -63,8 +64,10 @@ class AdaptationOptimWrapperConstructor:
             # A copy for each, as wrappers take their configs apart.
             config = deepcopy({**self.common, **self.parts[part]})
             config.pop('modules', None)
-            wrappers[part] = DefaultOptimWrapperConstructor(
-                config, config.pop('paramwise_cfg', None))(module)
+            wrappers[part] = OPTIM_WRAPPER_CONSTRUCTORS.build(dict(
+                type=config.pop('constructor', 'DefaultOptimWrapperConstructor'),
+                paramwise_cfg=config.pop('paramwise_cfg', None),
+                optim_wrapper_cfg=config))(module)
             _merge_groups(wrappers[part].optimizer)
             _start_momentum(wrappers[part].optimizer)
         return AdaptationOptimWrapper(**wrappers)
