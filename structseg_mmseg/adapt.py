@@ -1,6 +1,7 @@
 """From the config of a supervised training to one that adapts its network to other images."""
 import textwrap
 from dataclasses import dataclass
+from glob import escape, glob
 from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
@@ -80,7 +81,9 @@ def images_of(folder: Path) -> List[Path]:
     """
     if not folder.is_dir():
         raise InputError(f'there is no folder {folder}: give --target a folder of images')
-    images = sorted(path for path in folder.rglob('*') if path.suffix.lower() in IMAGES)
+    # glob follows links to folders, as the data set does; rglob would not.
+    files = glob(f'{escape(str(folder))}/**', recursive=True)
+    images = sorted(Path(file) for file in files if file.lower().endswith(IMAGES))
     if not images:
         raise InputError(f'{folder} holds no image ({", ".join(IMAGES)}): give another --target')
     return images

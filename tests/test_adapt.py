@@ -166,6 +166,33 @@ def test_heads_without_one_map_of_logits(name, method, words):
     assert 'choose --method feature-level; --method statistics' in sentence(raiser)
 
 
+def test_a_softmax_of_one_channel():
+    head = dict(type='FCNHead', num_classes=2, out_channels=1)
+    cfg = Config(dict(model=dict(type='EncoderDecoder', decode_head=head)))
+    assert 'out_channels=1, whose softmax tells an adversary nothing' in sentence(
+        lambda: adapt.build(cfg, 'output-level'))
+
+
+def test_layer_wise_rates_and_mixed_precision_remain(tmp_path):
+    """ConvNeXt's, whose backbone may be absent."""
+    path, cfg = adapt.load_config('convnext-tiny_upernet_8xb2-amp-160k_ade20k-512x512')
+    out = tmp_path / 'out.py'
+    out.write_text(adapt.adaptation(
+        cfg, str(path), 'x.pth', tmp_path, 'structseg', adapt.Measured(2, 384, 16, 4)))
+    optim = Config.fromfile(out, import_custom_modules=False).optim_wrapper
+    assert optim.segmentor == {key: cfg.optim_wrapper[key] for key in (
+        'constructor', 'optimizer', 'paramwise_cfg')}
+    assert (optim.type, optim.loss_scale) == ('AmpOptimWrapper', 'dynamic')
+    assert optim.adversary.optimizer.type == 'Adam'
+
+
+def test_the_pipeline_of_a_wrapped_data_set():
+    inner = dict(type='BaseSegDataset', pipeline=[dict(type='LoadImageFromFile')])
+    for outer in (dict(type='RepeatDataset', dataset=inner),
+                  dict(type='ConcatDataset', datasets=[inner, inner])):
+        assert adapt.pipeline_of(outer) == inner['pipeline']
+
+
 def test_a_cascade_has_only_statistics():
     cfg = adapt.load_config('ocrnet_hr18s_4xb2-40k_cityscapes-512x1024')[1]
     assert 'no method that trains goes with it; --method statistics' in sentence(

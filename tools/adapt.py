@@ -76,15 +76,15 @@ def main() -> None:
     if cfg.get('val_dataloader') is None:
         raise InputError('the config has no val_dataloader to test before and after on: set it, or '
                          'leave --train away')
-    after = str(out)
+    before, after = args.checkpoint, str(out)
+    was = score(cfg, before, work_dir / 'before')  # first: what is amiss shows before a training
     if args.method != 'statistics':
         run('train.py', out, '--work-dir', work_dir)
         after = last_sound_checkpoint(str(work_dir))
-    scores = [score(cfg, checkpoint, work_dir / name)
-              for name, checkpoint in (('before', args.checkpoint), ('after', after))]
-    draw(path, args.checkpoint, after, images, work_dir)
-    print("mIoU on the source's validation data: {:.2f} before, {:.2f} after ({:+.2f})".format(
-        *scores, scores[1] - scores[0]))
+    now = score(cfg, after, work_dir / 'after')
+    draw(path, before, after, images, work_dir)
+    print(f"mIoU on the source's validation data: {was:.2f} before, {now:.2f} after "
+          f'({now - was:+.2f})')
     print(f'{work_dir}/target: target images, before, after')
 
 

@@ -90,7 +90,8 @@ def estimate_checkpoint(cfg: Config, checkpoint: str, out: str) -> None:
         InputError: As :func:`estimate_statistics`, and if the checkpoint is of another model.
     """
     dataloader = build_statistics_dataloader(cfg)
-    model = MODELS.build(cfg.model)
+    # At the top level, where a runner finds it, too.
+    model = MODELS.build({'data_preprocessor': cfg.get('data_preprocessor'), **cfg.model})
     saved = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
     check_fit(model, saved, checkpoint)
     state = saved.get('state_dict', saved)
