@@ -1,4 +1,5 @@
 """Models of mmseg's zoo and of one's own, adapted to a folder of images, on drawn data."""
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -243,7 +244,8 @@ def test_the_command_trains_tests_and_draws(own, data, method):
                    '--method', method, '--train')
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     last = done.stdout.strip().splitlines()[-2]
-    assert last.startswith("mIoU on the source's validation data: ") and 'before' in last
+    assert re.fullmatch(r'mIoU on the validation data of own\.py: [\d.]+ before, [\d.]+ after '
+                        r'\([+-][\d.]+\)', last)
     pictures = sorted((own / 'work_dirs/my_adaptation/target').iterdir())
     assert [path.name for path in pictures] == ['0_1.png', '1_3.png', '2_0.png', '3_2.png']
     if method == 'structseg':

@@ -19,6 +19,8 @@ COMMANDS = {
     'make test': 'runs this',
     'pip install': 'needs the network, and changes the environment',
     'pip-audit': 'asks a service on the network',
+    'python -m structseg_mmseg adapt':
+        'tests/test_adapt.py::test_the_command_trains_tests_and_draws',
     'python -m structseg_mmseg train':
         'tests/test_packaging.py::test_a_wheel_trains_in_an_empty_folder',
     'python tools/ablation.py':

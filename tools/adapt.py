@@ -83,7 +83,7 @@ def main() -> None:
         after = last_sound_checkpoint(str(work_dir))
     now = score(cfg, after, work_dir / 'after')
     draw(path, before, after, images, work_dir)
-    print(f"mIoU on the source's validation data: {was:.2f} before, {now:.2f} after "
+    print(f'mIoU on the validation data of {args.config}: {was:.2f} before, {now:.2f} after '
           f'({now - was:+.2f})')
     print(f'{work_dir}/target: target images, before, after')
 
