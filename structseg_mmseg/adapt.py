@@ -297,7 +297,8 @@ def adaptation(cfg: Config, base: str, checkpoint: str, folder: Path, method: st
         ('', dict(load_from=checkpoint)),
         ('Each part has its own optimizer; that of the segmentor is the supervised one.',
          dict(optim_wrapper=_optim_wrapper(cfg, optimizers))),
-        ("The target's images, by the source's pipeline without labels.",
+        ("The target's images, by the source's pipeline without labels. Check its sizes: a step "
+         "that fits the source's shape, such as CenterCrop, may not fit the target's.",
          dict(target_dataloader=_replacing(cfg, 'target_dataloader', target))),
         ('', dict(train_cfg=loop)),
     ]
@@ -314,6 +315,9 @@ def adaptation(cfg: Config, base: str, checkpoint: str, folder: Path, method: st
         dict(_base_=base)))
     lines = []
     for comment, keys in sections:
+        keys = _lacking(cfg.to_dict(), keys)
+        if not keys:
+            continue
         lines += textwrap.wrap(comment, WIDTH, initial_indent='# ', subsequent_indent='# ',
                                break_long_words=False, break_on_hyphens=False)
         lines += [assignment(key, value) for key, value in keys.items()]
@@ -323,7 +327,21 @@ def adaptation(cfg: Config, base: str, checkpoint: str, folder: Path, method: st
 def _replacing(cfg: Any, key: str, value: dict) -> dict:
     """The value, which is not to merge with one of the base."""
     # mmengine leaves _delete_ in a dict that replaces none.
-    return dict(_delete_=True, **value) if isinstance(cfg.get(key), dict) else value
+    merges = isinstance(cfg.get(key), dict) and cfg[key] != value
+    return dict(_delete_=True, **value) if merges else value
+
+
+def _lacking(base: dict, keys: dict) -> dict:
+    """What a base lacks of some keys and their values, which would merge with its own."""
+    lacking = {}
+    for key, value in keys.items():
+        theirs = base.get(key)
+        if isinstance(value, dict) and isinstance(theirs, dict) and '_delete_' not in value:
+            value = _lacking(theirs, value)
+            theirs = {}  # nothing, if it lacks nothing
+        if key not in base or value != theirs:
+            lacking[key] = value
+    return lacking
 
 
 def _imports(cfg: Config) -> dict:

@@ -187,6 +187,16 @@ def test_layer_wise_rates_and_mixed_precision_remain(tmp_path):
     assert optim.adversary.optimizer.type == 'Adam'
 
 
+def test_only_the_difference_is_written(tmp_path):
+    """On a config of this package, which has its runtime."""
+    cfg = Config.fromfile(ROOT / 'configs/structseg/segformer_effnet-lite0_demo_source-only.py')
+    text = adapt.adaptation(cfg, str(ROOT / 'configs/structseg/x.py'), 'x.pth', tmp_path,
+                            'output-level', adapt.Measured(2, 112, 16, 4))
+    keys = re.findall(r'^(\w+) =', text, re.MULTILINE)
+    assert keys == ['_base_', 'model', 'load_from', 'optim_wrapper', 'target_dataloader']
+    assert 'segmentor' not in text.split('optim_wrapper')[1]
+
+
 def test_the_pipeline_of_a_wrapped_data_set():
     inner = dict(type='BaseSegDataset', pipeline=[dict(type='LoadImageFromFile')])
     for outer in (dict(type='RepeatDataset', dataset=inner),
