@@ -21,9 +21,5 @@ train_dataloader = dict(
         temperature=0.01,
         min_pixels=3000,
         min_crop_ratio=0.5,
-        dataset=dict(
-            type='GTADataset',
-            data_root=_base_.gta_root,
-            data_prefix=dict(img_path='images', seg_map_path='labels'),
-            pipeline=source_pipeline)))
+        dataset=dict(_base_.train_dataloader.dataset, pipeline=source_pipeline)))
 target_dataloader = dict(dataset=dict(pipeline=target_pipeline))
