@@ -39,6 +39,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+from structseg_mmseg.adapt import pipeline_of
 from structseg_mmseg.engine.optim import AdaptationOptimWrapperConstructor
 from structseg_mmseg.errors import InputError, one_sentence_errors
 from structseg_mmseg.models.adaptation import frozen
@@ -267,11 +268,8 @@ def image_size(cfg, name, key):
     """Width and height of a loader's images by its Resize or RandomCrop; None without a loader."""
     if cfg.get(key) is None:
         return None
-    dataset = cfg[key].dataset
-    while 'dataset' in dataset:  # a wrapper
-        dataset = dataset.dataset
     sizes = {'Resize': lambda t: t.scale, 'RandomCrop': lambda t: t.crop_size[::-1]}
-    sized = [sizes[t.type](t) for t in dataset.pipeline if t.type in sizes]
+    sized = [sizes[t.type](t) for t in pipeline_of(cfg[key].dataset) if t.type in sizes]
     if not sized:
         raise InputError(f'{key} resizes nothing: give its size as --{name} WIDTHxHEIGHT')
     return sized[-1]
