@@ -30,8 +30,13 @@ MUTATED = dict(
     RegionAdversary=('discriminator', 'loss_weight'), ASPPDiscriminator=('channels', 'dilations'),
     FCDiscriminator=('channels', ), PixelDiscriminator=('channels', 'dropout'),
     MinEntropy=('loss_weight', ), Distillation=('encoder', 'loss_weight'),
-    ClassSize=('statistics', ), CycleGAN=('generator', 'discriminator', 'crop_size'),
-    PanelHook=('interval', ), GTADataset=('img_suffix', ))
+    ClassSize=('statistics', ),
+    SelfTraining=('threshold', 'alpha', 'ema_at', 'mirrored', 'loss_weight', 'jitter'),
+    FeatureDistance=('classes', 'min_ratio', 'loss_weight'),
+    MaskedConsistency=('block', 'ratio', 'loss_weight'),
+    RareClassSampling=('statistics', 'temperature', 'min_pixels', 'min_crop_ratio'),
+    DAFormerHead=('in_channels', 'channels', 'dilations'),
+    CycleGAN=('generator', 'discriminator', 'crop_size'), PanelHook=('interval', ), GTADataset=('img_suffix', ))
 
 
 @pytest.mark.parametrize('path', CONFIGS, ids=[path.stem for path in CONFIGS])
