@@ -36,7 +36,8 @@ MUTATED = dict(
     MaskedConsistency=('block', 'ratio', 'loss_weight'),
     RareClassSampling=('statistics', 'temperature', 'min_pixels', 'min_crop_ratio'),
     DAFormerHead=('in_channels', 'channels', 'dilations'),
-    CycleGAN=('generator', 'discriminator', 'crop_size'), PanelHook=('interval', ), GTADataset=('img_suffix', ))
+    CycleGAN=('generator', 'discriminator', 'crop_size'), PanelHook=('interval', ),
+    GTADataset=('img_suffix', ))
 
 
 @pytest.mark.parametrize('path', CONFIGS, ids=[path.stem for path in CONFIGS])
