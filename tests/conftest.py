@@ -17,6 +17,10 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: '/tools/' not in str(item.path))
 
 
+def pytest_collection_finish():
+    import tests.helpers.quick  # noqa: F401  when all is imported
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item):
     """Only tests marked gpu, their fixtures and the processes that they start see a GPU."""

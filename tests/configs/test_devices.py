@@ -4,7 +4,6 @@ What depends on the data cannot be run so: comparisons are true, numbers are 1, 
 and the accuracy that mmseg logs is left out.
 """
 import copy
-import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 
 import pytest
@@ -22,6 +21,7 @@ from structseg_mmseg.models.adaptation import View
 from tests.helpers import ROOT
 from tests.helpers.models import batch
 from tests.helpers.passes import run_pass
+from tests.helpers.runs import PROCESSES
 
 CONFIGS = [path for path in sorted((ROOT / 'configs').glob('[!_]*/*.py'))
            # CycleGAN's pools choose by values, as does LovaszLoss, which is left out below.
@@ -70,8 +70,7 @@ def fakes(monkeypatch):
 @pytest.fixture(scope='module')
 def process():
     """One in which torch meets the fake accelerator before it has computed anything."""
-    spawn = multiprocessing.get_context('spawn')
-    with ProcessPoolExecutor(1, spawn, initializer=add_accelerator) as pool:
+    with ProcessPoolExecutor(1, PROCESSES, initializer=add_accelerator) as pool:
         yield pool
 
 
@@ -154,8 +153,7 @@ def test_no_tensor_is_left_on_the_cpu(process, name):
 def test_a_tensor_on_the_cpu_is_found():
     name = next(name for name, cfg in CHOSEN.items()
                 if 'reconstruction' in cfg.model.get('terms', ()))
-    spawn = multiprocessing.get_context('spawn')
-    with ProcessPoolExecutor(1, spawn, initializer=add_accelerator) as pool:
+    with ProcessPoolExecutor(1, PROCESSES, initializer=add_accelerator) as pool:
         with pytest.raises(Exception, match='cpu'):
             pool.submit(iterate, name, planted=True).result()
 

@@ -1,5 +1,4 @@
 """Ranks that die or differ: two real processes, as Slurm would start them."""
-import multiprocessing
 import os
 import re
 import shutil
@@ -23,11 +22,7 @@ from structseg_mmseg.engine.runner import AdaptationRunner
 from structseg_mmseg.errors import InputError
 from tests.helpers.data import write_cityscapes, write_gta
 from tests.helpers.models import model_cfg
-from tests.helpers.runs import runner_cfg
-
-# Its server has imported all this and nothing more: each process starts at once, and afresh.
-PROCESSES = multiprocessing.get_context('forkserver')
-PROCESSES.set_forkserver_preload([__name__])
+from tests.helpers.runs import PROCESSES, runner_cfg
 
 
 def work(rank, folder, port, target, *args):

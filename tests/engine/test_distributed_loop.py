@@ -4,12 +4,11 @@ import os
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from mmengine.registry import init_default_scope
 
 from structseg_mmseg.engine.checkpoint import load_from_local
 from tests.helpers.data import write_cityscapes, write_gta
-from tests.helpers.runs import RANDOM, assert_equal_checkpoints, record, runner_cfg
+from tests.helpers.runs import RANDOM, assert_equal_checkpoints, record, runner_cfg, spawn
 
 RANKS = 2
 
@@ -50,7 +49,7 @@ def runs(tmp_path_factory):
         shrunk_before=cfg('shrunk', 3))
     after = dict(shrunk=cfg('shrunk', 6, resume=True))
     seen = {name: [vars(record(job))] for name, job in one.items()}
-    mp.spawn(work, args=(str(folder), PORT, two), nprocs=RANKS)
+    spawn(work, args=(str(folder), PORT, two), nprocs=RANKS)
     for name in two:
         seen[name] = [torch.load(folder / f'{name}.{rank}.rec') for rank in range(RANKS)]
     seen.update({name: [vars(record(job))] for name, job in after.items()})

@@ -10,6 +10,7 @@ from zlib import crc32
 
 import torch
 import torch.distributed as dist
+import torch.multiprocessing as mp
 from mmengine.config import Config
 from mmengine.evaluator import BaseMetric
 from mmengine.fileio import LocalBackend
@@ -134,7 +135,8 @@ def assert_equal_checkpoints(a, b):
 
 # Its server has imported all this and nothing more: each process starts at once, and afresh.
 PROCESSES = multiprocessing.get_context('forkserver')
-PROCESSES.set_forkserver_preload([__name__])
+PROCESSES.set_forkserver_preload([__name__, 'tests.helpers.quick'])
+spawn = functools.partial(mp.start_processes, start_method='forkserver')
 
 
 @METRICS.register_module()

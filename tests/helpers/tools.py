@@ -14,17 +14,19 @@ import pytest
 
 from structseg_mmseg.errors import one_sentence_errors
 from tests.helpers import ROOT
+from tests.helpers.warm import python
 
 CONFIG = 'configs/structseg/segformer_effnet-lite0_demo.py'
 SOURCE_ONLY = 'configs/structseg/segformer_effnet-lite0_demo_source-only.py'
 
 
-def run(tool, *args, data=None, check=True, **environment):
+def run(tool, *args, data=None, check=True, python=python, **environment):
+    """In a process, forked unless another Python is named."""
     environment = dict(os.environ, OMP_NUM_THREADS='1', PYTHONWARNINGS='ignore', **environment)
     if data is not None:
         environment['DEMO'] = str(data / 'demo')
     done = subprocess.run(
-        [sys.executable, str(ROOT / 'tools' / tool), *map(str, args)], cwd=ROOT, env=environment,
+        [python(), str(ROOT / 'tools' / tool), *map(str, args)], cwd=ROOT, env=environment,
         capture_output=True, text=True)
     if check:
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]

@@ -6,7 +6,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 from mmengine.optim import build_optim_wrapper
 from mmseg.registry import MODELS
 from torch import nn
@@ -19,7 +18,7 @@ from tests.helpers import ROOT
 from tests.helpers.models import (batch, build, domains, iterate, model_cfg, normed_cfg,
                                   optim_cfg)
 from tests.helpers.passes import run_pass
-from tests.helpers.runs import assert_equal_checkpoints, process_group, runner_cfg, train
+from tests.helpers.runs import assert_equal_checkpoints, process_group, runner_cfg, spawn, train
 
 PAGE = (ROOT / 'docs/add_a_method.md').read_text()
 for code in re.findall(r'```python\n((?:from|@MODELS).*?)```', PAGE, re.DOTALL):
@@ -155,7 +154,7 @@ def work(rank, folder):
 @pytest.fixture(scope='module')
 def ranks(tmp_path_factory):
     folder = tmp_path_factory.mktemp('ranks')
-    mp.spawn(work, args=(str(folder), ), nprocs=2)
+    spawn(work, args=(str(folder), ), nprocs=2)
     return folder
 
 

@@ -3,14 +3,13 @@ from copy import deepcopy
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 from mmengine.optim import build_optim_wrapper
 from torch import nn
 
 from structseg_mmseg.errors import InputError
 from structseg_mmseg.models.wrappers import AdaptationDistributedDataParallel
 from tests.helpers.models import ABLATIONS, build, domains, model_cfg, optim_cfg
-from tests.helpers.runs import process_group
+from tests.helpers.runs import process_group, spawn
 
 BATCH = 2  # of a rank
 ITERATIONS = 5
@@ -85,7 +84,7 @@ def folders(tmp_path_factory):
     for ranks in (2, 3):
         folders[ranks] = tmp_path_factory.mktemp('ranks')
         names = [name for ranks_of_run, name in RUNS if ranks_of_run == ranks]
-        mp.spawn(work, args=(ranks, names, str(folders[ranks])), nprocs=ranks)
+        spawn(work, args=(ranks, names, str(folders[ranks])), nprocs=ranks)
     return folders
 
 

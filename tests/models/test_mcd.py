@@ -3,14 +3,13 @@ from copy import deepcopy
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 import torch.nn.functional as F
 from mmengine.optim import build_optim_wrapper
 
 from structseg_mmseg.models.wrappers import AdaptationDistributedDataParallel
 from tests.helpers.models import build, domains, iterate, model_cfg, normed_cfg, optim_cfg
 from tests.helpers.passes import run_pass
-from tests.helpers.runs import assert_equal_checkpoints, process_group, runner_cfg, train
+from tests.helpers.runs import assert_equal_checkpoints, process_group, runner_cfg, spawn, train
 
 WEIGHT, TIMES = 5., 2  # so that d does not hide below a test's tolerance
 FORMS = ('steps', 'reversal')
@@ -148,7 +147,7 @@ def work(rank, folder):
 
 
 def test_two_ranks_equal_one_that_sees_all(tmp_path):
-    mp.spawn(work, args=(str(tmp_path), ), nprocs=2)
+    spawn(work, args=(str(tmp_path), ), nprocs=2)
     for form in FORMS:
         first, second = (torch.load(tmp_path / f'{form}.{rank}.pth') for rank in range(2))
         model = build(cfg=frozen_statistics(form)).train()

@@ -5,13 +5,12 @@ from copy import deepcopy
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 import torch.nn.functional as F
 from mmengine.optim import build_optim_wrapper
 
 from structseg_mmseg.models.terms import Adversary
 from tests.helpers.models import batch, build, model_cfg, optim_cfg
-from tests.helpers.runs import assert_equal_checkpoints, runner_cfg, train
+from tests.helpers.runs import assert_equal_checkpoints, runner_cfg, spawn, train
 
 WEIGHTS = dict(decode_head=0.3, auxiliary_head=0.2)  # large, so that no term hides
 MEAN = torch.tensor([104., 116., 122.]).double().view(3, 1, 1)
@@ -239,7 +238,7 @@ def agree(rank, folder):
 
 
 def test_ranks_agree_on_whether_d_is_good(tmp_path):
-    mp.spawn(agree, args=(str(tmp_path), ), nprocs=2)
+    spawn(agree, args=(str(tmp_path), ), nprocs=2)
 
 
 def test_the_gate_resumes(trees, tmp_path):

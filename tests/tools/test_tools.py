@@ -24,6 +24,7 @@ from structseg_mmseg.errors import InputError
 from tests.helpers import ROOT
 from tests.helpers.data import write_cityscapes, write_gta, write_image
 from tests.helpers.tools import CONFIG, SOURCE_ONLY, call, fails, run
+from tests.helpers.warm import python
 
 OFFLINE = ROOT / 'tests/offline'
 
@@ -103,11 +104,11 @@ def test_benchmark_step(tmp_path, ablation):
 
 
 def distributed(tool, *args, data):
-    """Start tools/dist_*.sh, in a session of its own."""
+    """Start tools/dist_*.sh, in a session of its own; what torchrun starts is warm."""
     folder = os.path.dirname(sys.executable)
     environment = dict(os.environ, OMP_NUM_THREADS='1', PYTHONWARNINGS='ignore',
                        DEMO=str(data / 'demo'), PORT=str(30600 + os.getpid() % 1000),
-                       PATH=f'{folder}:{os.environ["PATH"]}')
+                       PATH=f'{folder}:{os.environ["PATH"]}', PYTHON_EXEC=python())
     return subprocess.Popen([str(ROOT / 'tools' / tool), *map(str, args)], cwd=ROOT, text=True,
                             env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                             start_new_session=True)

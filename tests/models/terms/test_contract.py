@@ -4,13 +4,12 @@ from copy import deepcopy
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 from mmengine.optim import build_optim_wrapper
 from mmseg.models.segmentors import EncoderDecoder
 
 from structseg_mmseg.models.wrappers import AdaptationDistributedDataParallel
 from tests.helpers.models import NUM_CLASSES, build, domains, iterate, model_cfg, optim_cfg
-from tests.helpers.runs import assert_equal_checkpoints, process_group, runner_cfg, train
+from tests.helpers.runs import assert_equal_checkpoints, process_group, runner_cfg, spawn, train
 
 # The config of each term; what is more in its model's goes to MODELS.
 TERMS = dict(
@@ -92,7 +91,7 @@ def ranks(tmp_path_factory):
     folder = tmp_path_factory.mktemp('ranks')
     for name in TERMS:
         cfg_of(folder, name)  # writes what both ranks read
-    mp.spawn(work, args=(folder, ), nprocs=2)
+    spawn(work, args=(folder, ), nprocs=2)
     return folder
 
 
