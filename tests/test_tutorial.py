@@ -2,9 +2,9 @@
 import json
 import os
 import subprocess
-import sys
 
 from tests.helpers import ROOT
+from tests.helpers.warm import python
 
 
 def test_the_notebook_runs(tmp_path):
@@ -13,7 +13,7 @@ def test_the_notebook_runs(tmp_path):
     script = '\n'.join(''.join(cell['source']) for cell in cells if cell['cell_type'] == 'code')
     (tmp_path / 'configs').symlink_to(ROOT / 'configs')
     done = subprocess.run(
-        [sys.executable, '-c', script], cwd=tmp_path, capture_output=True, text=True,
+        [python(), '-c', script], cwd=tmp_path, capture_output=True, text=True,
         env=dict(os.environ, OMP_NUM_THREADS='1', MPLBACKEND='agg', ITERS='2', IMAGES='2',
                  DEMO=str(tmp_path / 'demo')))
     assert done.returncode == 0, done.stderr[-4000:]

@@ -102,6 +102,7 @@ def become(argv: List[str], folder: str, environment: dict) -> None:
     os.environ.update(environment)
     sys.path[:0] = filter(None, os.environ.get('PYTHONPATH', '').split(os.pathsep))
     site.execsitecustomize()
+    torch.set_num_threads(int(os.environ.get('OMP_NUM_THREADS', 1)))
     while argv[0] == '-u':
         del argv[0]
     kind = argv.pop(0) if argv[0] in ('-c', '-m') else None
@@ -121,7 +122,8 @@ if __name__ == '__main__':
     sys.executable, address = sys.argv[1:]
     import matplotlib.pyplot  # noqa: F401
     import mmseg.apis  # noqa: F401
-    import torch.distributed.run  # noqa: F401
+    import torch
+    import torch.distributed.run
     import torch.utils.benchmark  # noqa: F401
 
     import structseg_mmseg  # noqa: F401

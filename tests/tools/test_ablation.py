@@ -20,6 +20,7 @@ from structseg_mmseg.demo.street_worlds import draw_worlds
 from structseg_mmseg.engine.checkpoint import load_from_local
 from tests.helpers import ROOT
 from tests.helpers.tools import call, fails, load
+from tests.helpers.warm import python
 
 CONFIGS = {
     'source-only': """
@@ -45,18 +46,18 @@ GOOD = ('source-only', 'full_oracle')
 PICTURES = ('curves', 'bars', 'examples', 'changed')
 
 
-def start(root, tool, *args):
+def start(root, tool, *args, python=lambda: sys.executable):
     """On devices that no machine of ours has, so that all runs are on the CPU."""
     environment = dict(
         os.environ, PYTHONWARNINGS='ignore', DEMO=str(root / 'demo'), CUDA_VISIBLE_DEVICES='93,95',
         OMP_NUM_THREADS=str(threads()))
     return subprocess.Popen(
-        [sys.executable, str(ROOT / 'tools' / tool), *map(str, args)], cwd=ROOT, env=environment,
+        [python(), str(ROOT / 'tools' / tool), *map(str, args)], cwd=ROOT, env=environment,
         text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 def run(root, tool, *args, check=True):
-    process = start(root, tool, *args)
+    process = start(root, tool, *args, python=python)
     done = subprocess.CompletedProcess(args, None, *process.communicate())
     done.returncode = process.returncode
     assert not check or done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
