@@ -98,7 +98,7 @@ def killed(tmp_path_factory):
     for name, text in CONFIGS.items():
         (root / f'{name}.py').write_text(text.format(folder=ROOT / 'configs/structseg'))
     process = start(root, *ablation(root, *CONFIGS))
-    wait_until(lambda: list(root.glob('out/*/seed_0/iter_1.pth')), 120)
+    wait_until(lambda: list(root.glob('out/*/seed_0/iter_1.pth')), 300)
     children = [pid for path in Path(f'/proc/{process.pid}/task').glob('*/children')
                 for pid in path.read_text().split()]
     environments = [Path(f'/proc/{pid}/environ').read_text().split('\0') for pid in children]
