@@ -98,12 +98,17 @@ class Network(dict):
         return outs
 
     def logits(self, image):
+        return self.decode(self.features(image), 'decode_head')
+
+    def decode(self, features, head, context=True):
         maps = []
-        for level, x in enumerate(self.features(image)):
-            y = self.linear(x.movedim(1, -1), f'decode_head.embed_layers.{level}.proj', 12)
+        for level, x in enumerate(features):
+            y = self.linear(x.movedim(1, -1), f'{head}.embed_layers.{level}.proj', 12)
             maps.append(y.movedim(-1, 1))
-        size, name = maps[0].shape[2:], 'decode_head.fuse_layer'
+        size, name = maps[0].shape[2:], f'{head}.fuse_layer'
         x = torch.cat([F.interpolate(y, size, mode='bilinear') for y in maps], dim=1)
+        if not context:
+            return self.conv(self.conv_norm_relu(x, name, 12, 1), f'{head}.conv_seg', 19, 1)
         outs = [self.conv_norm_relu(x, f'{name}.aspp_modules.0', 12, 1)]
         for index, rate in enumerate((6, 12, 18), 1):
             part = f'{name}.aspp_modules.{index}'
@@ -111,7 +116,7 @@ class Network(dict):
                                     dilation=rate, groups=48)
             outs.append(self.conv_norm_relu(y, f'{part}.pointwise_conv', 12, 1))
         x = self.conv_norm_relu(torch.cat(outs, dim=1), f'{name}.bottleneck', 12, 3, padding=1)
-        return self.conv(x, 'decode_head.conv_seg', 19, 1)
+        return self.conv(x, f'{head}.conv_seg', 19, 1)
 
 
 IMAGE = torch.randn(2, 3, 72, 104, generator=torch.Generator().manual_seed(9)).double()
@@ -177,6 +182,30 @@ def test_a_plain_network(networks, theirs, tmp_path):
                     for name in ('out.pth', 'again.pth'))
     assert first.keys() == again.keys()
     assert all(torch.equal(first[key], again[key]) for key in first)
+
+
+@torch.no_grad()
+def test_two_scales(tmp_path):
+    """HRDA's encoder, head and attention, by themselves: tests/models/test_hrda.py joins them."""
+    network, imagenet = Network(3), Network(4)
+    x = network.features(IMAGE)
+    logits = network.decode(x, 'decode_head.head')
+    attention = network.decode(x, 'decode_head.scale_attention', context=False)
+    taught = imagenet.features(IMAGE)
+    torch.save(dict(state_dict={
+        **{f'model.{key}': value for key, value in network.items()},
+        **{f'imnet_model.{key}': value for key, value in imagenet.items()}}), tmp_path / 'in.pth')
+    model, _ = converted(tmp_path / 'in.pth', tmp_path, f'''
+_base_ = '{ROOT}/configs/hrda/daformer_mit-b5_gta2cs_hrda.py'
+head = dict(in_channels=[8, 16, 24, 32], channels=12)
+model = dict(
+    backbone=dict(backbone=dict(embed_dims=8, num_layers={DEPTHS}, num_heads={HEADS})),
+    decode_head=dict(head=head, attention=head),
+    terms=dict(self_training=None))
+''')
+    close(model.decode_head.head(model.backbone.context[1](IMAGE)), logits)
+    close(model.decode_head.scale_attention(x), attention)
+    close(model.terms['feature_distance'].encoder[1](IMAGE)[-1], taught[-1])
 
 
 def test_deeplabv2(tmp_path):

@@ -1,10 +1,11 @@
-"""Convert checkpoints of DAFormer, MIC and code derived from them (mmseg 0.16) to mmseg 1's keys.
+"""Convert checkpoints of DAFormer, HRDA, MIC and their kin (mmseg 0.16) to mmseg 1's keys.
 
     python tools/model_converters/daformer2mmseg.py IN OUT [--config CONFIG]
 
-IN is one of their networks: MiT with DAFormer's decoder, or DeepLabv2 on ResNetV1c. OUT is a
-checkpoint of CONFIG, for tools/test.py or load_from. It has the student and, where CONFIG has such
-terms, the teacher (tested and exported with model.test_cfg.model='teacher') and the ImageNet copy.
+IN is one of their networks: MiT with DAFormer's decoder, or DeepLabv2 on ResNetV1c, on one scale or
+on HRDA's two. OUT is a checkpoint of CONFIG, for tools/test.py or load_from. It has the student
+and, where CONFIG has such terms, the teacher (tested and exported with
+model.test_cfg.model='teacher') and the ImageNet copy.
 """
 import argparse
 import os
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 
 from structseg_mmseg.engine.checkpoint import check_fit, load_from_local, load_safely
 from structseg_mmseg.errors import InputError, one_sentence_errors
+from structseg_mmseg.models.backbones import TwoScales
 from structseg_mmseg.models.terms import Distillation, PseudoLabels
 
 CONFIG = 'configs/daformer/daformer_mit-b5_gta2cs_daformer.py'
@@ -40,6 +42,7 @@ MIT = {
 HEAD = {
     r'embed_layers\.(\d)\.proj\.': r'embed_layers.\1.',
     r'fuse_layer\.(aspp_modules|bottleneck)\.': r'\1.',
+    r'fuse_layer\.(conv|bn)\.': r'bottleneck.\1.',  # of HRDA's attention
     r'aspp_modules\.(\d)\.conv\.': r'conv_seg.\1.',  # DeepLabv2's classifiers
     r'conv_seg\.': 'conv_seg.',
 }
@@ -67,6 +70,7 @@ def convert(checkpoint: dict, model: nn.Module, name: str) -> Tuple[Dict[str, Te
                                      key).groups()
         networks.setdefault(network or 'model', {})[rest] = value
     known, shapes = places(model), {key: value.shape for key, value in model.state_dict().items()}
+    two_scales = isinstance(model.backbone, TwoScales)
     averages = checkpoint.get('meta', {}).get('iter', RAMP)
     state = {}
     for network, theirs in networks.items():
@@ -75,10 +79,13 @@ def convert(checkpoint: dict, model: nn.Module, name: str) -> Tuple[Dict[str, Te
             continue
         prefix, counter = known[network]
         for key, value in rename(theirs, name).items():
-            if network == 'imnet_model':  # whose head is not used
-                part, _, key = key.partition('.')
-                if part != 'backbone':
+            part, _, rest = key.partition('.')
+            if network == 'imnet_model':
+                if part != 'backbone':  # its head is not used
                     continue
+                key = f'1.{rest}' if two_scales else rest
+            elif part == 'backbone' and two_scales:
+                key = f'backbone.context.1.{rest}'
             if len(shapes.get(prefix + key, ())) == value.dim() + 2:
                 value = value[..., None, None]  # a linear layer, here a 1x1 convolution
             state[prefix + key] = value
@@ -112,8 +119,8 @@ def rename(theirs: Dict[str, Tensor], name: str) -> Dict[str, Tensor]:
         new = _ours(key)
         if new is None:
             raise InputError(f'{name} holds {key}, which no MiT with DAFormer\'s decoder and no '
-                             'DeepLabv2 on ResNetV1c has: give a checkpoint of DAFormer or MIC '
-                             'with such a network')
+                             'DeepLabv2 on ResNetV1c has: give a checkpoint of DAFormer, HRDA or '
+                             'MIC with such a network')
         ours[new] = value
     return ours
 
@@ -126,8 +133,8 @@ def _ours(key: str) -> Optional[str]:
         return _renamed(f'{kind}{rest}', MIT, f'backbone.layers.{int(number) - 1}.')
     if re.match(r'backbone\.(stem|layer[1-4])\.', key):
         return key
-    part, _, rest = key.partition('.')
-    return _renamed(rest, HEAD, 'decode_head.') if part == 'decode_head' else None
+    head = re.fullmatch(r'(decode_head\.(?:head\.|scale_attention\.)?)(.*)', key)
+    return _renamed(head[2], HEAD, head[1]) if head else None
 
 
 def _renamed(key: str, names: Dict[str, str], prefix: str) -> Optional[str]:
