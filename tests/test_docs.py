@@ -39,6 +39,8 @@ COMMANDS = {
     'python tools/infer.py': 'tests/tools/test_tools.py::test_infer',
     'python tools/model_converters/adaptsegnet2mmseg.py':
         'tests/tools/test_adaptsegnet2mmseg.py::test_trained_checkpoint',
+    'python tools/model_converters/daformer2mmseg.py':
+        'tests/tools/test_daformer2mmseg.py::test_student_teacher_and_the_copy_of_imagenet',
     'python tools/model_converters/estimate_statistics.py':
         'tests/tools/test_ablation.py::test_variants_are_what_the_tools_test',
     'python tools/test.py': 'tests/tools/test_tools.py::test_train_and_test',

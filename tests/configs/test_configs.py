@@ -47,7 +47,8 @@ def test_peers_have_pages_and_names_of_their_own():
 
 def without_memory(cfg):
     """What to build a model in; mmseg's MiT computes with tensors while it is built."""
-    return torch.device('cpu' if cfg.model.backbone.type == 'MixVisionTransformer' else 'meta')
+    backbone = cfg.model.backbone.get('backbone', cfg.model.backbone)  # of two scales
+    return torch.device('cpu' if backbone.type == 'MixVisionTransformer' else 'meta')
 
 
 def load(path):

@@ -1,6 +1,6 @@
 from contextlib import nullcontext
 from copy import copy
-from typing import Any, Dict, List
+from typing import Any, Dict, Iterator, List, Tuple
 
 import torch
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from structseg_mmseg.errors import InputError
 from structseg_mmseg.models.data_preprocessor import denormalize
+from structseg_mmseg.models.decode_heads.hrda_head import Detail
 
 from .batch_statistics import kept_statistics
 from .gradients import reverse_gradient
@@ -88,6 +89,25 @@ class View:
         logits = single_map(self.outputs(head), head, getattr(self._segmentor, head))
         logits = at_least_float32(logits)
         return self.at_image(logits) if size == 'image' else logits
+
+    def parts(self, head: str = 'decode_head') -> Iterator[Tuple[float, Tensor, Tensor, Tensor]]:
+        """What the loss of a labelled, weighted batch is of: the image, and a window if it has one.
+
+        Yields:
+            tuple: A share of the loss, logits (N, C, H, W), labels and weights (N, H, W).
+        """
+        labels, weights = self.batch.labels, self.batch.weights
+        assert labels is not None and weights is not None
+        logits, outputs = self.logits(head, size='image'), self.outputs(head)
+        detail = outputs[-1]
+        if not isinstance(detail, Detail):
+            yield 1., logits, labels, weights
+            return
+        yield 1 - detail.share, logits, labels, weights
+        labels, weights = (detail.crop(maps, outputs[0].shape[2:]) for maps in (labels, weights))
+        yield detail.share, resize(
+            at_least_float32(detail.logits), labels.shape[1:], mode='bilinear',
+            align_corners=self._segmentor.align_corners), labels, weights
 
     def at_image(self, maps: Tensor) -> Tensor:
         """Maps (N, C, h, w) resized to the images as the segmentor resizes logits."""
@@ -170,7 +190,8 @@ class _Weighted:
 def single_map(outputs: Any, head: str, module: nn.Module) -> Tensor:
     """The logits (N, C, h, w) among a head's outputs, beside which it may have others, no maps."""
     logits, *others = outputs if isinstance(outputs, (tuple, list)) else (outputs,)
-    if logits.dim() != 4 or any(other.dim() == 4 for other in others):
+    if logits.dim() != 4 or any(isinstance(other, Tensor) and other.dim() == 4
+                                for other in others):
         raise InputError(
             f'{head} {type(module).__name__} returns several maps in training, so terms do not '
             'know which to use: remove such terms from model.terms, or choose a head with one map '

@@ -22,7 +22,8 @@ class DAFormerHead(BaseDecodeHead):
     Args:
         in_channels (Sequence[int]): Widths of the features.
         channels (int): 256 in DAFormer.
-        dilations (Sequence[int]): Rates; 1 stands for the 1x1 convolution.
+        dilations (Sequence[int]): Rates; 1 stands for the 1x1 convolution. Without any, a 1x1
+            convolution fuses the features, as in HRDA's scale attention.
         in_index (Sequence[int], optional): Which of the encoder's features; default: all.
         **kwargs: As in mmseg's ``BaseDecodeHead``.
     """
@@ -41,8 +42,10 @@ class DAFormerHead(BaseDecodeHead):
         self.aspp_modules = DepthwiseSeparableASPPModule(
             dilations=dilations, in_channels=len(in_channels) * channels, channels=channels,
             conv_cfg=self.conv_cfg, **layers)
+        kernel = 3 if dilations else 1
         self.bottleneck = ConvModule(
-            len(dilations) * channels, channels, 3, padding=1, conv_cfg=self.conv_cfg, **layers)
+            (len(dilations) or len(in_channels)) * channels, channels, kernel, padding=kernel // 2,
+            conv_cfg=self.conv_cfg, **layers)
 
     def forward(self, inputs: Tuple[Tensor, ...]) -> Tensor:
         """Logits (N, num_classes, h, w) at the stride of the first features."""
@@ -51,4 +54,6 @@ class DAFormerHead(BaseDecodeHead):
         fused = torch.cat([
             resize(embed(feature), size, mode='bilinear', align_corners=self.align_corners)
             for embed, feature in zip(self.embed_layers, features)], dim=1)
-        return self.cls_seg(self.bottleneck(torch.cat(self.aspp_modules(fused), dim=1)))
+        if len(self.aspp_modules):
+            fused = torch.cat(self.aspp_modules(fused), dim=1)
+        return self.cls_seg(self.bottleneck(fused))

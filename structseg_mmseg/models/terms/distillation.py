@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from structseg_mmseg.bounds import Weight
 from structseg_mmseg.models.adaptation import Batch, View, frozen_copy
+from structseg_mmseg.models.backbones import TwoScales
 
 from .term import Term
 
@@ -42,7 +43,13 @@ class Distillation(Term):
     def setup(self, segmentor: EncoderDecoder) -> None:
         """Make room for the copy of the encoder."""
         super().setup(segmentor)
-        self.encoder = frozen_copy(segmentor.backbone)
+        self.encoder = frozen_copy(self._of_last_features)
+
+    @property
+    def _of_last_features(self) -> nn.Module:
+        """E, of whose two scales only one makes its last features."""
+        encoder = self.segmentor.backbone
+        return encoder.context if isinstance(encoder, TwoScales) else encoder
 
     def train(self, mode: bool = True) -> 'Distillation':
         """Set the mode of all but the frozen encoder."""
@@ -53,7 +60,7 @@ class Distillation(Term):
     def prepare(self, batches: Dict[str, Batch]) -> None:
         """Copy the encoder's weights, once in a training."""
         if not self.copied:
-            self.encoder.load_state_dict(self.segmentor.backbone.state_dict())
+            self.encoder.load_state_dict(self._of_last_features.state_dict())
             self.copied.fill_(True)
 
     def loss(self, view: View) -> Dict[str, Tensor]:

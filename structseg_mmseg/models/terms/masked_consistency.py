@@ -27,11 +27,13 @@ class MaskedConsistency(Term):
     .. math:: L = \lambda \, \mathrm{mean}_i \Bigl( -q_i \log p_{i, \hat y_i} \Bigr)
 
     over all pixels. Hidden pixels are 0 after normalisation: the data set's mean colour. A is
-    the jitter and blur of :class:`SelfTraining` in draws of its own, before masking.
+    the jitter and blur of :class:`SelfTraining` in draws of its own, before masking. A source
+    image has its own labels, and q is 1.
 
-    A term before this one labels the target: a :class:`SelfTraining`, whose teacher, labels and
-    unmixed q it shares, or, as beside an adversary or alone, a :class:`PseudoLabels`. None of the
-    losses of ``loss_decode`` has a part in it, as there.
+    Unless only the source is masked, a term before this one labels the target: a
+    :class:`SelfTraining`, whose teacher, labels and unmixed q it shares, or, as beside an adversary
+    or alone, a :class:`PseudoLabels`. None of the losses of ``loss_decode`` has a part in it, as
+    there.
 
     Args:
         block (int): b; 32 for crops of 512, 64 for those of 1024 in MIC.
@@ -39,6 +41,9 @@ class MaskedConsistency(Term):
         loss_weight (float): :math:`\lambda`, 1 in MIC.
         jitter (float): The largest shift of brightness, contrast, saturation and hue; 0.2 in MIC
             for synthetic sources. None leaves A out, as MIC does from clear to adverse weather.
+        images (str): Which are masked: those of the ``target`` (MIC for synthetic sources), of the
+            ``source`` (an ablation of MIC's), or the first half of ``both`` batches (MIC from clear
+            to adverse weather).
         **kwargs: As in :class:`Term`.
     """
 
@@ -50,15 +55,14 @@ class MaskedConsistency(Term):
                  ratio: Ratio = 0.7,
                  loss_weight: Weight = 1.,
                  jitter: Optional[Ratio] = 0.2,
+                 images: str = 'target',
                  **kwargs) -> None:
         super().__init__(**kwargs)
-        if not 0 <= ratio <= 1:
-            raise InputError(
-                f'ratio of a MaskedConsistency is {ratio!r}: give a number from 0 to 1')
         self.block = block
-        self.ratio = ratio
+        self.ratio = self._within('ratio', ratio)
         self.loss_weight = loss_weight
         self.jitter = jitter
+        self.images = self._chosen('images', images, ('target', 'source', 'both'))
 
     @property
     def shared(self) -> List[nn.Module]:
@@ -66,14 +70,35 @@ class MaskedConsistency(Term):
 
     def prepare(self, batches: Dict[str, Batch]) -> None:
         """Add the ``masked`` batch."""
-        target = batches['target']
-        if target.labels is None:
+        chosen = self._chosen_images(batches['source'], batches['target'])
+        if self.jitter is not None:
+            chosen = strongly_augmented(
+                chosen, self.segmentor.data_preprocessor, 'masked', self.jitter)
+        batches['masked'] = replace(chosen, inputs=chosen.inputs * self.mask(chosen))
+
+    def _chosen_images(self, source: Batch, target: Batch) -> Batch:
+        """Those to be masked, with labels and weights."""
+        if self.images != 'source' and target.labels is None:
             raise InputError('a MaskedConsistency needs labels of the target: put a SelfTraining '
                              'or a PseudoLabels before it in model.terms')
-        if self.jitter is not None:
-            target = strongly_augmented(
-                target, self.segmentor.data_preprocessor, 'masked', self.jitter)
-        batches['masked'] = replace(target, inputs=target.inputs * self.mask(target))
+        if self.images == 'target':
+            return target
+        labels = source.labels
+        assert labels is not None
+        weights = torch.ones_like(labels, dtype=source.inputs.dtype)
+        if self.images == 'source':
+            return replace(source, weights=weights)
+        if source.inputs.shape != target.inputs.shape or len(labels) % 2:
+            raise InputError("a MaskedConsistency with images='both' takes half of the images of "
+                             'each domain: set one even batch_size, and a RandomCrop of one '
+                             'crop_size in both pipelines')
+        half = len(labels) // 2
+        assert target.labels is not None and target.weights is not None
+        return replace(
+            target,
+            inputs=torch.cat([source.inputs[:half], target.inputs[:half]]),
+            data_samples=source.data_samples[:half] + target.data_samples[:half],
+            weights=torch.cat([weights[:half], target.weights[:half]]))
 
     def mask(self, batch: Batch) -> Tensor:
         """1 where a batch's images are seen, 0 where they are hidden, (N, 1, H, W)."""

@@ -85,18 +85,6 @@ class PseudoLabels(Term):
         self.margins = margins
         self.register_buffer('steps', torch.tensor(0))  # averages taken, so that resume is exact
 
-    def _chosen(self, key: str, value: str, choices: Tuple[str, ...]) -> str:
-        if value not in choices:
-            raise InputError(f'{key} of a {type(self).__name__} is {value!r}: choose '
-                             f'{" or ".join(choices)}')
-        return value
-
-    def _within(self, key: str, value: float) -> float:
-        if not 0 <= value <= 1:
-            raise InputError(f'{key} of a {type(self).__name__} is {value!r}: give a number from 0 '
-                             'to 1')
-        return value
-
     @property
     def shared(self) -> List[nn.Module]:
         return []  # the teacher does not run in the student's passes

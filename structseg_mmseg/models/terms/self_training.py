@@ -130,14 +130,16 @@ def weighted_cross_entropy(view: View, ignore: int, valid: bool = False) -> Tens
         ignore (int): The label of pixels that have no loss.
         valid (bool): Whether the mean is over those that have one, on all ranks, or over all.
     """
-    logits, labels, weights = view.logits(size='image'), view.batch.labels, view.batch.weights
-    assert labels is not None and weights is not None
-    view.show('weight', weights.unsqueeze(1), 0, 1)
-    # mmseg's own would cast weights to float32, and wait for the device to count valid pixels.
-    by_pixel = F.cross_entropy(logits, labels, ignore_index=ignore, reduction='none')
-    loss = (weights * by_pixel).mean()
-    if not valid:
-        return loss
-    share = (labels != ignore).to(loss).mean()
-    all_reduce(share, 'mean')
-    return loss / share.clamp(min=1 / labels.numel())
+    assert view.batch.weights is not None
+    view.show('weight', view.batch.weights.unsqueeze(1), 0, 1)
+    losses = []
+    for share, logits, labels, weights in view.parts():
+        # mmseg's own would cast weights to float32, and wait for the device to count valid pixels.
+        by_pixel = F.cross_entropy(logits, labels, ignore_index=ignore, reduction='none')
+        loss = share * (weights * by_pixel).mean()
+        if valid:
+            counted = (labels != ignore).to(loss).mean()
+            all_reduce(counted, 'mean')
+            loss = loss / counted.clamp(min=1 / labels.numel())
+        losses.append(loss)
+    return sum(losses[1:], losses[0])

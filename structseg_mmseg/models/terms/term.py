@@ -5,6 +5,7 @@ from mmengine.model import BaseModule
 from mmseg.models.segmentors import EncoderDecoder
 from torch import Tensor, nn
 
+from structseg_mmseg.errors import InputError
 from structseg_mmseg.models.adaptation import Batch, View
 
 
@@ -46,6 +47,18 @@ class Term(BaseModule):
     def __init__(self, num_classes: int, init_cfg: Optional[dict] = None) -> None:
         super().__init__(init_cfg)
         self.num_classes = num_classes
+
+    def _chosen(self, key: str, value: str, choices: Tuple[str, ...]) -> str:
+        if value not in choices:
+            raise InputError(f'{key} of a {type(self).__name__} is {value!r}: choose '
+                             f'{" or ".join(choices)}')
+        return value
+
+    def _within(self, key: str, value: float) -> float:
+        if not 0 <= value <= 1:
+            raise InputError(f'{key} of a {type(self).__name__} is {value!r}: give a number from 0 '
+                             'to 1')
+        return value
 
     @property
     def shared(self) -> List[nn.Module]:

@@ -51,6 +51,31 @@ def test_alone_it_has_a_teacher_of_its_own_and_hidden_pixels_are_the_mean():
     assert log['masked.loss_masked'] > 0
 
 
+@pytest.mark.parametrize('images', ['source', 'both'])
+def test_images_of_the_source_have_their_own_labels_and_count_whole(images):
+    """Of both domains, an image each of batches of two, as in MIC from clear to adverse weather."""
+    labels = {} if images == 'source' else dict(labels=dict(type='PseudoLabels', threshold=0.21))
+    model = model_with(**labels, masked=dict(
+        type='MaskedConsistency', images=images, ratio=0., jitter=None))
+    data = domains(torch.Generator().manual_seed(0), alike=True)
+    wrapper = build_optim_wrapper(model, optim_cfg())
+    batches = model.prepare(data, wrapper)
+    source, target, masked = (batches[name] for name in ('source', 'target', 'masked'))
+    parts = [(source, 0), (source, 1) if images == 'source' else (target, 0)]
+    for place, (batch, index) in enumerate(parts):
+        assert torch.equal(masked.inputs[place], batch.inputs[index])
+        assert torch.equal(masked.labels[place], batch.labels[index])
+        assert (masked.weights[place] == 1).all() if batch is source else torch.equal(
+            masked.weights[place], target.weights[index])
+    assert len(masked.inputs) == 2
+    assert images == 'source' or 0 < target.weights[0, 0, 0] < 1
+    log = model.train_step(data, wrapper)
+    assert log['masked.loss_masked'] > 0
+    if images == 'both':
+        with pytest.raises(InputError, match="with images='both' takes half .* even batch_size"):
+            model.train_step(domains(torch.Generator()), wrapper)  # of other sizes
+
+
 def test_an_augmentation_of_its_own():
     """Draws differ from those of the mixed image."""
     model = model_with(self_training=dict(type='SelfTraining'), masked=dict(
@@ -71,6 +96,9 @@ def test_labels_come_first(terms):
         model.train_step(domains(torch.Generator()), build_optim_wrapper(model, optim_cfg()))
 
 
-def test_a_ratio_out_of_range_is_named():
-    with pytest.raises(InputError, match='ratio of a MaskedConsistency is 1.2'):
-        MaskedConsistency(num_classes=NUM_CLASSES, ratio=1.2)
+@pytest.mark.parametrize('options,message', [
+    (dict(ratio=1.2), 'ratio of a MaskedConsistency is 1.2: give a number from 0 to 1'),
+    (dict(images='all'), "images of a MaskedConsistency is 'all': choose target or source or")])
+def test_bad_settings_are_named(options, message):
+    with pytest.raises(InputError, match=message):
+        MaskedConsistency(num_classes=NUM_CLASSES, **options)

@@ -158,7 +158,7 @@ class Sequential:
                                  j * width // w:-(-(j + 1) * width // w)]
                     if any((cell == c).double().mean() >= options['min_ratio']
                            for c in options['classes']):
-                        kept.append((x[n, :, i, j] - taught[n, :, i, j]).square().sum().sqrt())
+                        kept.append((x[n, :, i, j] - taught[n, :, i, j]).norm())
         assert 0 < len(kept) < len(x) * h * w
         (options['loss_weight'] * sum(kept) / len(kept)).backward()
 
@@ -172,14 +172,26 @@ class Sequential:
                     if d['mask'][y * rows // SIZE[0]][x * columns // SIZE[1]] <= options['ratio']:
                         image[:, y, x] = 0
             hidden.append(image)
-        log_p = self.logits(self.student, torch.stack(hidden)).log_softmax(1)
-        loss = -(log_p.gather(1, pseudo[:, None])[:, 0] * q).mean()
+        loss, _ = self.learn('masked', torch.stack(hidden), pseudo, q)
         (options['loss_weight'] * loss).backward()
 
     @staticmethod
     def logits(network, images):
         return F.interpolate(network['S'](network['E'](images)), SIZE, mode='bilinear',
                              align_corners=True)
+
+    def learn(self, name, images, label, weight, mean_over='all'):
+        """The student's loss in a pass, and its last features."""
+        x = self.student['E'](images)
+        logits = F.interpolate(self.student['S'](x), SIZE, mode='bilinear', align_corners=True)
+        return self.cross_entropy(logits, label, weight, mean_over), x[-1]
+
+    @staticmethod
+    def cross_entropy(logits, label, weight, mean_over='all'):
+        valid = label != 255
+        log_p = logits.log_softmax(1).gather(1, label.where(valid, 0)[:, None])[:, 0]
+        number = valid.sum() if mean_over == 'valid' else valid.numel()
+        return -(log_p * valid * weight).sum() / number
 
     def step(self, data, draws):
         o = self.o
@@ -219,11 +231,9 @@ class Sequential:
                     d['weak_order'])) if d['weak'] < 0.9 else image
                     for image, d in zip(raw[domain], draws[domain])])
         # The source.
-        x = self.student['E'](normal(clean['source']))[-1]
-        source = F.interpolate(self.student['S']([x]), SIZE, mode='bilinear', align_corners=True)
-        valid = label != 255
-        picked = source.log_softmax(1).gather(1, label.where(valid, 0)[:, None])[:, 0]
-        (-picked[valid].mean()).backward(retain_graph=True)
+        loss, x = self.learn('source', normal(clean['source']), label, torch.ones(label.shape),
+                             'valid')
+        loss.backward(retain_graph=True)
         if 'feature_distance' in o['others']:
             self.feature_distance(x, normal(clean['source']), label)
         # Mixing.
@@ -242,12 +252,9 @@ class Sequential:
                         weight[i, y, x] = 1
             mixed.append(self.strong(image, d, '', o['jitter']))
             mixed_label.append(truth)
-        mixed_label = torch.stack(mixed_label)
-        log_p = self.logits(self.student, normal(torch.stack(mixed))).log_softmax(1)
-        valid = mixed_label != 255
-        by_pixel = -log_p.gather(1, mixed_label.where(valid, 0)[:, None])[:, 0] * valid * weight
-        number = valid.sum() if o['mean_over'] == 'valid' else valid.numel()
-        (o['loss_weight'] * by_pixel.sum() / number).backward()
+        loss, _ = self.learn('mixed', normal(torch.stack(mixed)), torch.stack(mixed_label), weight,
+                             o['mean_over'])
+        (o['loss_weight'] * loss).backward()
         if 'masked' in o['others']:
             self.masked(raw['target'], draws['target'], normal, pseudo, q)
         self.optimizer.step()

@@ -1,0 +1,13 @@
+# As published (DAFormer's experiments.py, 7), but for the head's three classes without labels.
+_base_ = [
+    '../_base_/models/daformer_mit-b5.py', '../_base_/datasets/synthia2cityscapes_512x512_rcs.py',
+    '../_base_/schedules/schedule_40k_adamw.py', '../_base_/default_runtime.py',
+    '../_base_/methods/daformer.py'
+]
+model = dict(
+    decode_head=dict(num_classes=16),
+    terms=dict(
+        _base_.daformer,
+        # The things among SYNTHIA's 16 classes.
+        feature_distance=dict(_base_.daformer.feature_distance, classes=(6, 7, *range(10, 16)))))
+default_hooks = dict(checkpoint=dict(interval=4000), panel=dict(interval=4000))
