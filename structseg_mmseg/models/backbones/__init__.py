@@ -1,4 +1,5 @@
 from .deeplab_resnet import DeepLabResNet
 from .efficientnet_lite import EfficientNetLite
+from .timm_encoder import TIMMEncoder
 
-__all__ = ['DeepLabResNet', 'EfficientNetLite']
+__all__ = ['DeepLabResNet', 'EfficientNetLite', 'TIMMEncoder']

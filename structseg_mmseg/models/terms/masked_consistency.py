@@ -1,5 +1,5 @@
 from dataclasses import replace
-from typing import Dict, List, Optional
+from typing import Dict, List, Optional, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -33,12 +33,16 @@ class MaskedConsistency(Term):
     unmixed q it shares, or, as beside an adversary or alone, a :class:`PseudoLabels`. None of the
     losses of ``loss_decode`` has a part in it, as there.
 
+    With ``tokens`` it is the encoder's tokens that are hidden instead, each with probability r, as in
+    VFM-UDA (Englert et al., CVPR Workshops 2024): see :meth:`TIMMEncoder.hiding`.
+
     Args:
         block (int): b; 32 for crops of 512, 64 for those of 1024 in MIC.
         ratio (float): r; 0.7 in MIC.
         loss_weight (float): :math:`\lambda`, 1 in MIC.
         jitter (float): The largest shift of brightness, contrast, saturation and hue; 0.2 in MIC
             for synthetic sources. None leaves A out, as MIC does from clear to adverse weather.
+        tokens (bool): Whether tokens are hidden, not blocks, whose size does not matter then.
         **kwargs: As in :class:`Term`.
     """
 
@@ -50,6 +54,7 @@ class MaskedConsistency(Term):
                  ratio: Ratio = 0.7,
                  loss_weight: Weight = 1.,
                  jitter: Optional[Ratio] = 0.2,
+                 tokens: bool = False,
                  **kwargs) -> None:
         super().__init__(**kwargs)
         if not 0 <= ratio <= 1:
@@ -59,6 +64,7 @@ class MaskedConsistency(Term):
         self.ratio = ratio
         self.loss_weight = loss_weight
         self.jitter = jitter
+        self.tokens = tokens
 
     @property
     def shared(self) -> List[nn.Module]:
@@ -73,16 +79,24 @@ class MaskedConsistency(Term):
         if self.jitter is not None:
             target = strongly_augmented(
                 target, self.segmentor.data_preprocessor, 'masked', self.jitter)
-        batches['masked'] = replace(target, inputs=target.inputs * self.mask(target))
+        if self.tokens:
+            grid = self.segmentor.backbone.grid(target.inputs.shape[-2:])
+            batches['masked'] = replace(target, hidden=~self._seen(target, grid)[:, 0])
+        else:
+            batches['masked'] = replace(target, inputs=target.inputs * self.mask(target))
 
     def mask(self, batch: Batch) -> Tensor:
         """1 where a batch's images are seen, 0 where they are hidden, (N, 1, H, W)."""
         inputs = batch.inputs
         grid = [max(1, round(side / self.block)) for side in inputs.shape[-2:]]
+        seen = self._seen(batch, grid).to(inputs)
+        return F.interpolate(seen, inputs.shape[-2:], mode='nearest')
+
+    def _seen(self, batch: Batch, grid: Sequence[int]) -> Tensor:
+        """Cells of a grid that each image shows, bool (N, 1, *grid)."""
         cells = torch.stack([torch.rand(1, *grid, generator=generator)
                              for generator in batch.generators('mask')])
-        seen = (cells > self.ratio).to(inputs)
-        return F.interpolate(seen, inputs.shape[-2:], mode='nearest')
+        return (cells > self.ratio).to(batch.inputs.device)
 
     def loss(self, view: View) -> Dict[str, Tensor]:
         loss = weighted_cross_entropy(view, self.segmentor.decode_head.ignore_index)
