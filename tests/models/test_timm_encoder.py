@@ -96,9 +96,10 @@ def dinov2(w: dict, x: torch.Tensor, hidden=None) -> torch.Tensor:
         scores = torch.einsum('nihc,njhc->nhij', q, k) / 32**0.5
         heads = torch.einsum('nhij,njhc->nihc', scores.softmax(-1), v).flatten(2)
         x = x + w[f'{block}ls1.gamma'] * linear('attn.proj', heads)
-        x = x + w[f'{block}ls2.gamma'] * linear('mlp.fc2', F.gelu(linear('mlp.fc1', norm('norm2',
-                                                                                         x))))
-    return F.layer_norm(x, (64, ), w['norm.weight'], w['norm.bias'], 1e-6)[:, 1 + registers.shape[1]:]
+        hidden_layer = F.gelu(linear('mlp.fc1', norm('norm2', x)))
+        x = x + w[f'{block}ls2.gamma'] * linear('mlp.fc2', hidden_layer)
+    x = F.layer_norm(x, (64, ), w['norm.weight'], w['norm.bias'], 1e-6)
+    return x[:, 1 + registers.shape[1]:]
 
 
 @pytest.mark.parametrize('cfg', [DINOV2, REGISTERS], ids=['dinov2', 'registers'])

@@ -25,7 +25,7 @@ def test_vfm_udas_head():
     torch.manual_seed(0)
     head = VFMUDAHead(64, num_classes=19).double()
     head.init_weights()
-    for name, p in head.named_parameters():
+    for p in head.parameters():
         if p.dim() == 1:
             torch.nn.init.normal_(p)
     x = torch.randn(2, 64, 3, 5).double()

@@ -33,8 +33,8 @@ class MaskedConsistency(Term):
     unmixed q it shares, or, as beside an adversary or alone, a :class:`PseudoLabels`. None of the
     losses of ``loss_decode`` has a part in it, as there.
 
-    With ``tokens`` it is the encoder's tokens that are hidden instead, each with probability r, as in
-    VFM-UDA (Englert et al., CVPR Workshops 2024): see :meth:`TIMMEncoder.hiding`.
+    With ``tokens`` it is the encoder's tokens that are hidden instead, each with probability r, as
+    in VFM-UDA (Englert et al., CVPR Workshops 2024): see :meth:`TIMMEncoder.hiding`.
 
     Args:
         block (int): b; 32 for crops of 512, 64 for those of 1024 in MIC.
