@@ -41,7 +41,7 @@ def _import_timm():
 timm = _import_timm()
 
 SMALL = dict(embed_dim=64, depth=2, num_heads=2)
-DINOV2 = dict(type='TIMMEncoder', model_name='vit_small_patch14_dinov2', dynamic_img_size=True,
-              **SMALL)
+DINOV2 = dict(type='TIMMEncoder', model_name='vit_small_patch14_dinov2',
+              options=dict(SMALL, dynamic_img_size=True))
 REGISTERS = dict(DINOV2, model_name='vit_small_patch14_reg4_dinov2')
-DINOV3 = dict(type='TIMMEncoder', model_name='vit_small_patch16_dinov3', **SMALL)
+DINOV3 = dict(type='TIMMEncoder', model_name='vit_small_patch16_dinov3', options=SMALL)

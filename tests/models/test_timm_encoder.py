@@ -15,18 +15,22 @@ from tests.helpers.timm import DINOV2, DINOV3, REGISTERS, timm
 HEADS, REGISTER_TOKENS = 2, 4
 
 
-def build(cfg, **options):
+def with_options(cfg, **options):
+    return dict(cfg, options=dict(cfg['options'], **options))
+
+
+def build(cfg, **kwargs):
     torch.manual_seed(0)
-    return MODELS.build(dict(cfg, **options)).eval()
+    return MODELS.build(dict(cfg, **kwargs)).eval()
 
 
 @pytest.mark.parametrize('cfg,size,grid', [
-    (DINOV2, (70, 98), (5, 7)), (dict(DINOV2, patch_size=16), (64, 96), (4, 6)),
+    (DINOV2, (70, 98), (5, 7)), (with_options(DINOV2, patch_size=16), (64, 96), (4, 6)),
     (REGISTERS, (70, 98), (5, 7)), (DINOV3, (64, 96), (4, 6))],
     ids=['dinov2', 'dinov2-p16', 'registers', 'dinov3'])
 def test_features_are_timms_tokens_after_the_final_norm(cfg, size, grid):
     encoder = build(cfg, out_indices=(0, -1))
-    whole = timm.create_model(**{key: value for key, value in cfg.items() if key != 'type'}).eval()
+    whole = timm.create_model(cfg['model_name'], **cfg['options']).eval()
     whole.load_state_dict(encoder.model.state_dict())
     x = torch.randn(2, 3, *size)
     with torch.no_grad():
@@ -107,7 +111,7 @@ def test_the_authors_file_of_dinov2(cfg, tmp_path):
     """Equal features, with hidden tokens, too, whose token comes from the file and learns."""
     weights, path = authors_weights(cfg, 4), str(tmp_path / 'dinov2.pth')
     torch.save(weights, path)
-    encoder = build(cfg, img_size=56, pretrained=path, mask_token=True)
+    encoder = build(with_options(cfg, img_size=56), pretrained=path, mask_token=True)
     encoder.init_weights()
     x, hidden = torch.randn(2, 3, 56, 56), torch.rand(2, 4, 4) < 0.7
     with encoder.hiding(hidden):
@@ -119,7 +123,7 @@ def test_the_authors_file_of_dinov2(cfg, tmp_path):
     masked.sum().backward()
     assert encoder.mask_token.grad.abs().max() > 0
     # Positions of another grid are resampled, the weights of another network are not.
-    larger = build(cfg, img_size=70, pretrained=path)
+    larger = build(with_options(cfg, img_size=70), pretrained=path)
     larger.init_weights()
     assert larger.model.pos_embed.shape[1] - encoder.model.pos_embed.shape[1] == 25 - 16
     with pytest.raises(InputError, match='dinov2.pth has no weights of vit_small_patch16_dinov3'):
@@ -182,7 +186,7 @@ def test_recomputed_activations_change_nothing_but_memory():
         return tensor
 
     for with_cp in (False, True):
-        encoder = build(DINOV2, with_cp=with_cp, depth=4).train()
+        encoder = build(with_options(DINOV2, depth=4), with_cp=with_cp).train()
         kept.append(0)
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
             loss = encoder(x)[0].square().mean()
@@ -193,13 +197,14 @@ def test_recomputed_activations_change_nothing_but_memory():
 
 
 def test_a_convnext():
-    encoder = build(dict(type='TIMMEncoder', model_name='convnext_atto.d2_in1k',
-                         depths=(1, 1, 1, 1), dims=(8, 16, 24, 32), out_indices=(0, 1, 2, 3)))
+    cfg = dict(type='TIMMEncoder', model_name='convnext_atto',
+               options=dict(depths=(1, 1, 1, 1), dims=(8, 16, 24, 32)))
+    encoder = build(cfg, out_indices=(0, 1, 2, 3))
     features = encoder(torch.randn(1, 3, 64, 96))
     assert [tuple(feature.shape[1:]) for feature in features] == [
         (8, 16, 24), (16, 8, 12), (24, 4, 6), (32, 2, 3)]
     with pytest.raises(InputError, match='has no tokens to hide'):
-        build(dict(type='TIMMEncoder', model_name='convnext_atto.d2_in1k', mask_token=True))
+        build(cfg, mask_token=True)
 
 
 def test_hidden_tokens_of_a_copy():

@@ -19,10 +19,11 @@ HEAD = dict(type='VFMUDAHead', in_channels=64, num_classes=NUM_CLASSES, align_co
             loss_decode=dict(type='CrossEntropyLoss', avg_non_ignore=True))
 
 
-def cfg(**backbone) -> dict:
+def cfg(with_cp=False, **options) -> dict:
     return model_cfg(
         False, False, decode_head=HEAD,
-        backbone=dict(DINOV2, img_size=56, scale=1.1, mask_token=True, **backbone),
+        backbone=dict(DINOV2, scale=1.1, mask_token=True, with_cp=with_cp,
+                      options=dict(DINOV2['options'], img_size=56, **options)),
         terms=dict(
             self_training=dict(type='SelfTraining', threshold=0.3, alpha=0.6, ema_of='state',
                                mirrored=True, classes_of='batch', weak_jitter=True),

@@ -28,16 +28,16 @@ class TIMMEncoder(BaseModule):
         out_indices (Sequence[int]): Of a ViT's blocks, or a ConvNeXt's stages, whose features to
             return; negative ones count from the last. Blocks behind the last one are left out.
         pretrained (bool or str): Whether to start from the weights that timm downloads; or a file
-            of weights, timm's or the authors'.
+            of weights, timm's or the authors', or its URL.
         scale (float): Images are resized by it, bilinearly, and down to a multiple of a ViT's
             patches; 1.1 in VFM-UDA, which makes 1120 of 1024 pixels.
         mask_token (bool): Whether a ViT can hide tokens: see :meth:`hiding`. DINOv2's own file has
             the token that it was trained with; timm's copies have not, and it starts from 0.
         with_cp (bool): Whether to recompute activations in the backward pass, not to keep them.
+        options (dict): Other arguments of :func:`timm.create_model`, such as ``drop_path_rate``.
+            DINOv2 needs ``dynamic_img_size=True`` for images of any size; ``patch_size=16``
+            resamples its kernels.
         init_cfg (dict, optional): As in :class:`mmengine.model.BaseModule`.
-        **kwargs: As in :func:`timm.create_model`, such as ``drop_path_rate``. DINOv2 needs
-            ``dynamic_img_size=True`` for images of any size; ``patch_size=16`` resamples its
-            kernels.
     """
 
     def __init__(self,
@@ -47,13 +47,13 @@ class TIMMEncoder(BaseModule):
                  scale: Weight = 1.,
                  mask_token: bool = False,
                  with_cp: bool = False,
-                 init_cfg: Optional[dict] = None,
-                 **kwargs) -> None:
+                 options: dict = {},
+                 init_cfg: Optional[dict] = None) -> None:
         super().__init__(init_cfg)
         self.pretrained = pretrained
         self.model_name = model_name
         self.out_indices = list(out_indices)
-        self.kwargs = kwargs
+        self.options = options
         # Exact, and integers to exporters.
         self.scale = Fraction(scale).limit_denominator(1000)
         self.model = self._create()
@@ -78,7 +78,7 @@ class TIMMEncoder(BaseModule):
             raise InputError('TIMMEncoder needs the packages of the extra `vfm`: '
                              'pip install "structseg_mmseg[vfm]", and a torchvision that fits '
                              'torch (docs/install.md)') from error
-        return timm.create_model(self.model_name, num_classes=0, **self.kwargs, **kwargs)
+        return timm.create_model(self.model_name, num_classes=0, **self.options, **kwargs)
 
     def init_weights(self) -> None:
         """Load the pretrained weights, every one of them."""
@@ -149,5 +149,7 @@ def _read(path: str) -> dict:
     if path.endswith('.safetensors'):
         from safetensors.torch import load_file  # comes with timm
         return load_file(path)
+    if path.startswith('https://'):  # mmengine's has all ranks wait for each other
+        return torch.hub.load_state_dict_from_url(path, map_location='cpu', weights_only=True)
     checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu')
     return checkpoint.get('state_dict', checkpoint.get('model', checkpoint))
