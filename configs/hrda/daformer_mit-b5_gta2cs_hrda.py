@@ -1,7 +1,7 @@
 # As published (lhoyer/HRDA, configs/hrda/gtaHR2csHR_hrda.py), but for the margins to the left and
 # to the right.
 _base_ = [
-    '../_base_/models/hrda_mit-b5.py', '../_base_/datasets/gta2cityscapes_1024x1024_rcs.py',
+    '../_base_/models/hrda_mit-b5.py', '../_base_/datasets/gta2cityscapes_1024x1024_hrda.py',
     '../_base_/schedules/schedule_40k_adamw.py', '../_base_/default_runtime.py',
     '../_base_/methods/daformer.py'
 ]

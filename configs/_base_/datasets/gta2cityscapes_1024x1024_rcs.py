@@ -1,21 +1,22 @@
-# GTA5 to Cityscapes as HRDA reads it: at twice the sides of DAFormer.
-_base_ = 'gta2cityscapes_512x512_rcs.py'
-crop = dict(type='RandomCrop', crop_size=(1024, 1024))
-source_resize = dict(_base_.resize, scale=(2560, 1440))
-target_resize = dict(_base_.resize, scale=(2048, 1024))
-# No class fills more than three quarters of a crop.
-source_crop = dict(crop, cat_max_ratio=0.75)
-pack = dict(type='PackSegInputs')
+# GTA5 to Cityscapes as VFM-UDA reads it. First, once, for rare-class sampling:
+# python tools/dataset_converters/count_class_sizes.py CONFIG $GTA5/class_pixels.json --pixels
+_base_ = ['gta2cityscapes.py', 'crops_1024x1024.py']
+source_resize = dict(_base_.short_side, scale=(4096, 1440))
+target_resize = dict(_base_.short_side, scale=(4096, 1024))
+test_resize = dict(_base_.resize, scale=(2048, 1024))  # as the images are
 
 train_dataloader = dict(
+    batch_size=2,  # on each of 4 GPUs
     dataset=dict(
-        min_crop_ratio=2.,  # four times DAFormer's, as a crop has four times the pixels
+        _delete_=True,
+        **_base_.sampling,
+        statistics=f'{_base_.gta_root}/class_pixels.json',
         dataset=dict(
-            pipeline=[
-                _base_.load, *_base_.labels, source_resize, source_crop, _base_.flip, pack
-            ])))
+            _base_.train_dataloader.dataset,
+            pipeline=[_base_.load, *_base_.labels, source_resize, *_base_.source_steps])))
 target_dataloader = dict(
-    dataset=dict(pipeline=[_base_.load, target_resize, crop, _base_.flip, pack]))
+    batch_size=2,
+    dataset=dict(pipeline=[_base_.load, _base_.margins, target_resize, *_base_.target_steps]))
 val_dataloader = dict(
-    dataset=dict(pipeline=[_base_.load, target_resize, *_base_.labels, pack]))
+    dataset=dict(pipeline=[_base_.load, test_resize, *_base_.labels, dict(type='PackSegInputs')]))
 test_dataloader = val_dataloader

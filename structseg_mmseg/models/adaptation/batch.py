@@ -20,12 +20,14 @@ class Batch:
         weights (Tensor, optional): What each pixel counts in the supervised loss, (N, H, W).
         statistics (str, optional): Which domain's running statistics of batch normalisation the
             pass updates, ``source`` or ``target``; None if it updates neither.
+        hidden (Tensor, optional): Tokens to be hidden, of an encoder that can: bool (N, *grid).
     """
 
     inputs: Tensor
     data_samples: List[SegDataSample]
     weights: Optional[Tensor] = None
     statistics: Optional[str] = 'target'
+    hidden: Optional[Tensor] = None
 
     @property
     def labels(self) -> Optional[Tensor]:
@@ -33,6 +35,13 @@ class Batch:
         if not all('gt_sem_seg' in sample for sample in self.data_samples):
             return None
         return torch.cat([sample.gt_sem_seg.data for sample in self.data_samples])
+
+    @property
+    def trusted(self) -> Optional[Tensor]:
+        """Pixels whose pseudo-labels count (:class:`PackTrusted`), bool (N, H, W); None: all."""
+        if not all('trusted' in sample for sample in self.data_samples):
+            return None
+        return torch.cat([sample.trusted.data for sample in self.data_samples])
 
     def labelled(self, labels: Tensor, weights: Optional[Tensor] = None) -> 'Batch':
         """This batch with other labels (N, H, W), and weights of that shape."""

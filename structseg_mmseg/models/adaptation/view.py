@@ -39,7 +39,9 @@ class View:
         self._pictures = one.pictures
         self._branches = one.branches
         self._segmentor = segmentor
-        self._encoded = segmentor.extract_feat(one.batch.inputs)
+        hidden = one.batch.hidden
+        with nullcontext() if hidden is None else segmentor.backbone.hiding(hidden):
+            self._encoded = segmentor.extract_feat(one.batch.inputs)
         self._features: Dict[str, List[Tensor]] = {}
         self._outputs: Dict[str, Any] = {}
         self._run: set = set()  # heads that have run, here or in a reversed view

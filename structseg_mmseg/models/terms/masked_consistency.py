@@ -1,5 +1,5 @@
 from dataclasses import replace
-from typing import Dict, List, Optional
+from typing import Dict, List, Optional, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -35,6 +35,9 @@ class MaskedConsistency(Term):
     or alone, a :class:`PseudoLabels`. None of the losses of ``loss_decode`` has a part in it, as
     there.
 
+    With ``tokens`` it is the encoder's tokens that are hidden instead, each with probability r, as
+    in VFM-UDA (Englert et al., CVPR Workshops 2024): see :meth:`TIMMEncoder.hiding`.
+
     Args:
         block (int): b; 32 for crops of 512, 64 for those of 1024 in MIC.
         ratio (float): r; 0.7 in MIC.
@@ -44,6 +47,7 @@ class MaskedConsistency(Term):
         images (str): Which are masked: those of the ``target`` (MIC for synthetic sources), of the
             ``source`` (an ablation of MIC's), or the first half of ``both`` batches (MIC from clear
             to adverse weather).
+        tokens (bool): Whether tokens are hidden, not blocks, whose size does not matter then.
         **kwargs: As in :class:`Term`.
     """
 
@@ -56,6 +60,7 @@ class MaskedConsistency(Term):
                  loss_weight: Weight = 1.,
                  jitter: Optional[Ratio] = 0.2,
                  images: str = 'target',
+                 tokens: bool = False,
                  **kwargs) -> None:
         super().__init__(**kwargs)
         self.block = block
@@ -63,6 +68,7 @@ class MaskedConsistency(Term):
         self.loss_weight = loss_weight
         self.jitter = jitter
         self.images = self._chosen('images', images, ('target', 'source', 'both'))
+        self.tokens = tokens
 
     @property
     def shared(self) -> List[nn.Module]:
@@ -74,7 +80,11 @@ class MaskedConsistency(Term):
         if self.jitter is not None:
             chosen = strongly_augmented(
                 chosen, self.segmentor.data_preprocessor, 'masked', self.jitter)
-        batches['masked'] = replace(chosen, inputs=chosen.inputs * self.mask(chosen))
+        if self.tokens:
+            grid = self.segmentor.backbone.grid(chosen.inputs.shape[-2:])
+            batches['masked'] = replace(chosen, hidden=~self._seen(chosen, grid)[:, 0])
+        else:
+            batches['masked'] = replace(chosen, inputs=chosen.inputs * self.mask(chosen))
 
     def _chosen_images(self, source: Batch, target: Batch) -> Batch:
         """Those to be masked, with labels and weights."""
@@ -104,10 +114,14 @@ class MaskedConsistency(Term):
         """1 where a batch's images are seen, 0 where they are hidden, (N, 1, H, W)."""
         inputs = batch.inputs
         grid = [max(1, round(side / self.block)) for side in inputs.shape[-2:]]
+        seen = self._seen(batch, grid).to(inputs)
+        return F.interpolate(seen, inputs.shape[-2:], mode='nearest')
+
+    def _seen(self, batch: Batch, grid: Sequence[int]) -> Tensor:
+        """Cells of a grid that each image shows, bool (N, 1, *grid)."""
         cells = torch.stack([torch.rand(1, *grid, generator=generator)
                              for generator in batch.generators('mask')])
-        seen = (cells > self.ratio).to(inputs)
-        return F.interpolate(seen, inputs.shape[-2:], mode='nearest')
+        return (cells > self.ratio).to(batch.inputs.device)
 
     def loss(self, view: View) -> Dict[str, Tensor]:
         loss = weighted_cross_entropy(view, self.segmentor.decode_head.ignore_index)

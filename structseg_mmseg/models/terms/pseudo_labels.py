@@ -56,7 +56,8 @@ class PseudoLabels(Term):
             DAFormer's code), or of the ``image`` (DAFormer's paper).
         margins (tuple[int, int]): Rows at the top and at the bottom of the image whose weight is 0;
             15 and 120 of 512 in DAFormer, against the sky's border and the car's hood. They suit
-            crops that reach over an image's full height.
+            crops that reach over an image's full height; others take :class:`MarkMargins` in the
+            target's pipeline, whose weight is 0, too.
         **kwargs: As in :class:`Term`.
     """
 
@@ -168,6 +169,8 @@ class PseudoLabels(Term):
         rows = torch.arange(height, device=q.device)
         inside = (rows >= top) & (rows < height - bottom)
         weights = q.view(-1, 1, 1) * inside.view(1, -1, 1).expand_as(probability)
+        if batch.trusted is not None:
+            weights = weights * batch.trusted
         return labels, weights
 
     def _softmax(self, inputs: Tensor) -> Tensor:
