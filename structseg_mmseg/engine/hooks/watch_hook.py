@@ -1,0 +1,157 @@
+from typing import Dict, Iterator, List, Optional, Set, Tuple
+
+import torch
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from mmseg.registry import HOOKS
+from torch import Tensor
+
+from structseg_mmseg.bounds import Count
+from structseg_mmseg.models.wrappers import unwrapped
+
+# Of the games on game2cityscapes, those that gained had accuracies of 60 to 85 percent.
+WON = 98.  # percent, on both domains
+# Of the target's gradient at the encoder to the source's. On game2cityscapes a game at a ratio of
+# 0.13 to 0.2 lost 9 points where one at 0.04 gained 9; on game2video those at 0.06 to 0.08 gained.
+PULL = 0.125
+SURE = 0.99, 0.01  # shares of the pixels: of everything, of nothing
+# From random heads a sound teacher is sure of nothing for a sixth of 600 iterations.
+PATIENCE = 0.2
+COMMON, GONE = 0.05, 0.1  # a class's share of the source's labels; what of it the target must have
+SEEN = 20  # images of each domain in an interval: enough for the share of a common class
+FALL = 5.  # points below the best: ten times what means over 100 batches of two differ by
+
+
+@HOOKS.register_module()
+class WatchHook(Hook):
+    """Warns when a training goes wrong, in one sentence, once for each reason.
+
+    It judges by what is logged anyhow, as means over the last iterations, and by predictions that
+    :class:`PanelHook` could draw, so that it costs nothing and changes nothing:
+
+    - a discriminator has won: it tells both domains apart (``acc_source``, ``acc_target``);
+    - a game pulls too hard: what it sends to the encoder (``target.grad_norm_seg``) is more than an
+      eighth of what the segmentation does (``source.grad_norm_seg``);
+    - a teacher is sure of every pixel, or of none (``confident``);
+    - classes that are common in the source's labels are gone from the target's predictions, or
+      from its pseudo-labels;
+    - a score falls: the accuracy on the source's batches (``decode.acc_seg``), or a validation's
+      mIoU.
+
+    Args:
+        interval (int): Iterations that a mean is taken over, and between two judgements.
+    """
+
+    priority = 'LOW'  # after the iteration has been logged
+
+    def __init__(self, interval: Count = 100) -> None:
+        self.interval = interval
+        self.warned: Set[str] = set()
+        self.best: Dict[str, float] = {}
+        self.counts: Dict[str, Tensor] = {}
+
+    def before_train_iter(self, runner: Runner, batch_idx: int,
+                          data_batch: Optional[dict] = None) -> None:
+        """Ask some iterations for their predictions."""
+        if data_batch and {'source', 'target'} <= set(data_batch) and is_main_process() and (
+                self.every_n_train_iters(runner, max(1, self.interval // SEEN))):
+            data_batch.setdefault('pictures', {})
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Optional[dict] = None,
+                         outputs: Optional[dict] = None) -> None:
+        """Count predictions, and judge every ``interval``."""
+        self._count((data_batch or {}).get('pictures') or {})
+        if self.every_n_train_iters(runner, self.interval):
+            for reason, sentence in self._judged(runner):
+                self._warn(runner, reason, sentence)
+
+    def after_val_epoch(self, runner: Runner, metrics: Optional[Dict[str, float]] = None) -> None:
+        """Compare with the best validation of the run."""
+        if 'mIoU' in (metrics or {}):
+            for reason, sentence in self._fallen('mIoU of the validation', metrics['mIoU']):
+                self._warn(runner, reason, sentence)
+
+    def _warn(self, runner: Runner, reason: str, sentence: str) -> None:
+        if reason not in self.warned:
+            self.warned.add(reason)
+            runner.logger.warning(f'iteration {runner.iter + 1}: {sentence}')
+
+    def _count(self, pictures: Dict[str, Dict[str, Tensor]]) -> None:
+        """Add the classes of an iteration's first images."""
+        seen = {'source': pictures.get('source', {}).get('truth')}
+        for name, of_pass in pictures.items():
+            if name == 'target' and 'logits' in of_pass:
+                seen['target'] = of_pass['logits'].argmax(dim=0)
+            elif 'pseudo-label' in of_pass:
+                seen.setdefault('target', of_pass['pseudo-label'])
+        for domain, classes in seen.items():
+            if classes is not None:
+                counts = torch.bincount(classes.flatten(), minlength=256).double()  # 255: ignored
+                self.counts[domain] = self.counts.get(domain, 0) + counts
+
+    def _judged(self, runner: Runner) -> Iterator[Tuple[str, str]]:
+        scalars = runner.message_hub.log_scalars
+        means = {key.removeprefix('train/'): float(scalar.mean(self.interval))
+                 for key, scalar in scalars.items() if key.startswith('train/')}
+        terms = getattr(unwrapped(runner.model), 'terms', {})
+        over = f'over the last {self.interval} iterations'
+        pull = means.get('target.grad_norm_seg', 0) / (
+            means.get('source.grad_norm_seg') or 1)
+        for key, mean in means.items():
+            name = key.split('.')[-2] if '.' in key else ''
+            other = means.get(key.replace('acc_source', 'acc_target'), 0)
+            if key.endswith('.acc_source') and min(mean, other) > WON:
+                yield key, (
+                    f'the discriminator of {name} has won: {over} it took {mean:.0f} and '
+                    f'{other:.0f} percent of source and target for what they are, so that nothing '
+                    f'makes them alike; lower optim_wrapper.{name}.optimizer.lr')
+            elif key.endswith('.acc_source') and pull > PULL:
+                yield 'pull', (
+                    f'the game of {name} pulls hard at the encoder: {over} its gradient there was '
+                    f"{pull:.2f} of the segmentation's, where games that gained had less than 0.1; "
+                    f'lower model.terms.{name}.loss_weight')
+            if key.endswith('.confident') and getattr(terms.get(name), 'threshold', 0) > 0:
+                yield from self._sure(name, mean, over, runner.iter + 1 >= PATIENCE * runner.max_iters)
+            if key.endswith('decode.acc_seg'):
+                yield from self._fallen("pixel accuracy on the source's batches", mean)
+        yield from self._gone(runner, terms)
+
+    @staticmethod
+    def _sure(name: str, share: float, over: str, late: bool) -> Iterator[Tuple[str, str]]:
+        key = f'model.terms.{name}.threshold'
+        if share > SURE[0]:
+            yield f'{name} of everything', (
+                f'the teacher of {name} was sure of {100 * share:.1f} percent of the pixels {over}, '
+                f'its mistakes included, so that nothing checks what it teaches; raise {key}')
+        elif share < SURE[1] and late:
+            yield f'{name} of nothing', (
+                f'the teacher of {name} was sure of {100 * share:.1f} percent of the pixels {over}, '
+                f'so that it teaches nothing of the target; lower {key}, or set load_from to a '
+                'checkpoint trained on the source')
+
+    def _fallen(self, what: str, score: float) -> Iterator[Tuple[str, str]]:
+        best = self.best[what] = max(score, self.best.get(what, score))
+        if score < best - FALL:
+            yield what, (
+                f'the {what} has fallen from {best:.1f} to {score:.1f}; lower the rates of '
+                'optim_wrapper.segmentor or the loss_weight of model.terms, or take the checkpoint '
+                'from before')
+
+    def _gone(self, runner: Runner, terms: dict) -> Iterator[Tuple[str, str]]:
+        """Classes that the source's labels have had so far, and the target's predictions lack."""
+        if len(self.counts) < 2:
+            return
+        target = self.counts.pop('target')
+        classes = runner.train_dataloader.dataset.metainfo['classes']
+        source, target = ((counts / counts[:len(classes)].sum())[:len(classes)].tolist()
+                          for counts in (self.counts['source'], target))
+        gone: List[str] = [
+            f'{name} ({100 * there:.1f} percent of the source, {100 * here:.1f} of the target)'
+            for name, there, here in zip(classes, source, target)
+            if there > COMMON and here < GONE * there]
+        if gone:
+            yield 'gone', (
+                f'hardly any target pixel is taken for {", ".join(gone)}; if the target shows such '
+                'things, lower the loss_weight of '
+                f'{" or ".join(f"model.terms.{name}" for name in terms)}')
