@@ -238,9 +238,8 @@ def measure(model: EncoderDecoder, method: str) -> Measured:
         except InputError:
             kind = type(model.decode_head).__name__
             raise InputError(
-                f'model.decode_head {kind} gives several maps of logits in training, and {method} '
-                f'does not know which to see: choose --method feature-level; {STATISTICS}'
-            ) from None
+                f'model.decode_head {kind} gives several maps of logits in training, where '
+                f'{method} needs one: choose --method feature-level; {STATISTICS}') from None
     return Measured(index, features[index].shape[1], stride, logits_stride)
 
 
@@ -270,8 +269,8 @@ def method_of(measured: Measured, method: str, max_iters: int,
     of that. D's dilations are the paper's (1, 2, 3, 4), where the logits are at stride 8 or more;
     nearer to pixels these see too little, and they are (1, 6, 12, 18).
 
-    Self-training is that of DACS, ``dacs.py``. Its threshold and average suit the published 40,000
-    to 250,000 iterations; in fewer than ``LONG`` the teacher must follow sooner and trust more. MIC's
+    Self-training is that of DACS, ``dacs.py``. The published threshold and average, of MIC, suit
+    40,000 iterations; in fewer than ``LONG`` the teacher must follow sooner and trust more. MIC's
     blocks are as large a part of the image as its 32 pixels of 512.
 
     Args:
@@ -342,8 +341,8 @@ def target_dataset(folder: Path, pipeline: List[dict]) -> dict:
                 pipeline=unlabelled(pipeline))
 
 
-def inference_dataset(cfg: Config, folder: Path) -> dict:
-    """Config of the target's images as inference sees them, in no shape of the source's.
+def inference_loader(cfg: Config, folder: Path) -> dict:
+    """Config of a loader of the target's images as inference sees them.
 
     Raises:
         InputError: If the config has no loader for inference.
@@ -352,7 +351,8 @@ def inference_dataset(cfg: Config, folder: Path) -> dict:
     if loader is None:
         raise InputError('the config has neither test_dataloader nor val_dataloader, whose '
                          'pipeline target images could share: set one')
-    return target_dataset(folder, fitted(pipeline_of(loader.dataset))[0])
+    return dict(batch_size=1, num_workers=loader.get('num_workers', 0),
+                dataset=target_dataset(folder, fitted(pipeline_of(loader.dataset))[0]))
 
 
 def sizes_of(dataset: dict) -> Tuple[Set[tuple], Set[tuple]]:
@@ -441,8 +441,8 @@ def adaptation(cfg: Config, base: str, checkpoint: str, target: Target, method: 
                          dict(param_scheduler=[cfg.param_scheduler.to_dict()])))
     sections.append(('As configs/_base_/default_runtime.py.', _runtime(cfg)))
     sections.insert(0, (
-        f'{method}: {Path(base).stem} adapts to {target.folder}. The schedule is that of the supervised '
-        'training; as load_from has its result, lower rates and fewer iterations may do.',
+        f'{method}: {Path(base).stem} adapts to {target.folder}. The schedule is that of the '
+        'supervised training; as load_from has its result, lower rates and fewer iterations may do.',
         dict(_base_=base)))
     lines = []
     for comment, keys in sections:

@@ -34,10 +34,10 @@ from mmseg.models.segmentors import EncoderDecoder
 from mmseg.registry import DATASETS, RUNNERS
 
 from structseg_mmseg import adapt
+from structseg_mmseg.datasets import UnreadableInputError
 from structseg_mmseg.engine.adabn import build_statistics_dataloader, write_estimated
 from structseg_mmseg.engine.checkpoint import last_sound_checkpoint, load_safely
 from structseg_mmseg.errors import InputError, one_sentence_errors, sentence_of
-from structseg_mmseg.models.adaptation.batch_statistics import live_norms
 
 TOOLS = Path(__file__).parent
 DRAWN = 6  # images of the target, evenly spread
@@ -66,7 +66,7 @@ def main() -> None:
     path, cfg = adapt.load_config(args.config)
     init_default_scope(cfg.get('default_scope', 'mmseg'))
     folder = adapt.folder_of(args.target, out.parent)
-    seen = adapt.inference_dataset(cfg, folder)
+    seen = adapt.inference_loader(cfg, folder)
     model = adapt.build(cfg, args.method)
     saved = adapt.load_checkpoint(model, args.checkpoint)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -80,7 +80,7 @@ def main() -> None:
         runpy.run_path(str(TOOLS / 'check.py'), run_name='__main__')
 
     work_dir = Path('work_dirs', out.stem)
-    steps = Steps(cfg, seen, saved, work_dir)
+    steps = Steps(cfg, seen['dataset'], saved, work_dir)
     steps.add('before', args.checkpoint)
     why_not = estimate(model, saved, seen, str(estimated))
     if not why_not:
@@ -95,7 +95,8 @@ def main() -> None:
         torch.cuda.empty_cache()
         train(out, work_dir)
         steps.add('trained', last_sound_checkpoint(str(work_dir)))
-    print(steps.table())
+    if steps.has_source:
+        print(steps.table())
     print(f'{work_dir}/target: target images, and predictions of: {", ".join(steps.scores)}')
 
 
@@ -105,16 +106,17 @@ def estimate(model: EncoderDecoder, saved: dict, seen: dict, out: str) -> str:
     A head that pools an image to one value a channel cannot normalise a single image; then it takes
     two at a time, which must be of one size.
     """
-    if not live_norms(model.train()):
-        return ('the network has no batch normalisation in training mode, and so no statistics of '
-                'its own data: choose a --method that trains')
     for batch_size in (1, 2):
         # The last batch may be too small for what the size is for.
         loader = build_statistics_dataloader(Config(dict(statistics_dataloader=dict(
-            batch_size=batch_size, num_workers=0, drop_last=batch_size > 1, dataset=seen))))
+            seen, batch_size=batch_size, drop_last=batch_size > 1))))
         try:
             write_estimated(model, saved, loader, out)
             break
+        except UnreadableInputError:
+            raise
+        except InputError as error:
+            return str(error)
         except ValueError as error:
             if 'Expected more than 1 value per channel' not in str(error):
                 raise
@@ -147,13 +149,14 @@ class Steps:
     def __init__(self, cfg: Config, seen: dict, saved: dict, work_dir: Path) -> None:
         self.runner = tester(cfg, work_dir / 'tests')
         self.scores: Dict[str, Dict[str, float]] = {}
-        self.has_source, meta = True, saved.get('meta', {}).get('dataset_meta') or {}
+        meta = saved.get('meta', {}).get('dataset_meta') or {}
+        self.has_source = cfg.get('val_dataloader') is not None
         try:
-            meta = DATASETS.build(cfg.val_dataloader.dataset).metainfo
-        except (AttributeError, InputError, OSError) as error:
+            if self.has_source:
+                meta = self.runner.test_dataloader.dataset.metainfo
+        except (InputError, OSError) as error:  # such as a zoo's model without its data
             self.has_source = False
-            print('steps are not scored on the source: '
-                  f'{sentence_of(error) or "the config has no val_dataloader"}')
+            print(f'no step is scored on the source: {sentence_of(error)}')
         number = self.runner.model.num_classes
         colours = np.random.default_rng(0).integers(0, 256, (number, 3))
         self.palette = np.array(meta.get('palette') or colours, np.uint8)[:, ::-1]  # BGR
@@ -163,6 +166,7 @@ class Steps:
         self.tiles = [[mmcv.imread(sample['data_samples'].img_path)] for sample in self.samples]
         self.folder = work_dir / 'target'
 
+    @torch.no_grad()
     def add(self, step: str, checkpoint: str) -> None:
         """Score a checkpoint, and draw its predictions beside those of the steps before."""
         self.runner.load_checkpoint(checkpoint)

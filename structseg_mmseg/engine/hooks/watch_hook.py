@@ -112,7 +112,8 @@ class WatchHook(Hook):
                     f"{pull:.2f} of the segmentation's, where games that gained had less than 0.1; "
                     f'lower model.terms.{name}.loss_weight')
             if key.endswith('.confident') and getattr(terms.get(name), 'threshold', 0) > 0:
-                yield from self._sure(name, mean, over, runner.iter + 1 >= PATIENCE * runner.max_iters)
+                late = runner.iter + 1 >= PATIENCE * runner.max_iters
+                yield from self._sure(name, mean, over, late)
             if key.endswith('decode.acc_seg'):
                 yield from self._fallen("pixel accuracy on the source's batches", mean)
         yield from self._gone(runner, terms)
@@ -122,13 +123,13 @@ class WatchHook(Hook):
         key = f'model.terms.{name}.threshold'
         if share > SURE[0]:
             yield f'{name} of everything', (
-                f'the teacher of {name} was sure of {100 * share:.1f} percent of the pixels {over}, '
-                f'its mistakes included, so that nothing checks what it teaches; raise {key}')
+                f'the teacher of {name} was sure of {100 * share:.1f} percent of the pixels '
+                f'{over}, its mistakes included, so that all of them are taught; raise {key}')
         elif share < SURE[1] and late:
             yield f'{name} of nothing', (
-                f'the teacher of {name} was sure of {100 * share:.1f} percent of the pixels {over}, '
-                f'so that it teaches nothing of the target; lower {key}, or set load_from to a '
-                'checkpoint trained on the source')
+                f'the teacher of {name} was sure of {100 * share:.1f} percent of the pixels '
+                f'{over}, so that it teaches nothing of the target; lower {key}, or set load_from '
+                'to a checkpoint trained on the source')
 
     def _fallen(self, what: str, score: float) -> Iterator[Tuple[str, str]]:
         best = self.best[what] = max(score, self.best.get(what, score))
