@@ -442,7 +442,7 @@ def adaptation(cfg: Config, base: str, checkpoint: str, target: Target, method: 
     sections.append(('As configs/_base_/default_runtime.py.', _runtime(cfg)))
     sections.insert(0, (
         f'{method}: {Path(base).stem} adapts to {target.folder}. The schedule is that of the '
-        'supervised training; as load_from has its result, lower rates and fewer iterations may do.',
+        'supervised training; as load_from has its result, lower rates and less of it may do.',
         dict(_base_=base)))
     lines = []
     for comment, keys in sections:

@@ -94,7 +94,7 @@ class WatchHook(Hook):
         scalars = runner.message_hub.log_scalars
         means = {key.removeprefix('train/'): float(scalar.mean(self.interval))
                  for key, scalar in scalars.items() if key.startswith('train/')}
-        terms = getattr(unwrapped(runner.model), 'terms', {})
+        terms = dict(getattr(unwrapped(runner.model), 'terms', {}).items())
         over = f'over the last {self.interval} iterations'
         pull = means.get('target.grad_norm_seg', 0) / (
             means.get('source.grad_norm_seg') or 1)
