@@ -1,6 +1,11 @@
 """Models of mmseg's zoo and of one's own, adapted to a folder of images, on drawn data."""
+import io
 import re
+import runpy
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
+from unittest.mock import patch
 
 import cv2
 import mmseg
@@ -369,6 +374,44 @@ def test_the_command_estimates_scores_and_draws(own, data):
     estimate_checkpoint(cfg, 'own.pth', 'other.pth')
     other = load_from_local('other.pth')['state_dict']
     assert all(torch.equal(after[key], other[key]) for key in after)
+
+
+def test_the_whole_case_of_the_docs(tmp_path, monkeypatch):
+    """The commands of docs/adapt.md on the files that it shows, shorter."""
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / 'docs/adapt.md').read_text().split('\n## The whole case\n')[1]
+    files = re.findall(r'^```python\n# (\S+)\n(.*?)^```$', page, re.DOTALL | re.MULTILINE)
+    assert [name for name, _ in files] == ['draw.py', 'my_config.py']
+    for name, text in files:
+        for old, new in (('40)', '4)'), ('10)', '2)'), ('=200, val_interval=100', '=2, '
+                         'val_interval=2'), ('interval=100)', 'interval=2)')):
+            text = text.replace(old, new)
+        (tmp_path / name).write_text(text)
+    commands = page.split('\n```\n')[1].replace('iter_200', 'iter_2').splitlines()
+    assert [command.split()[1:3] for command in commands] == [
+        ['draw.py'], ['-m', 'structseg_mmseg'], ['-m', 'structseg_mmseg']]
+    for command in commands:
+        _, *argv = command.split()
+        out = io.StringIO()
+        with redirect_stdout(out), patch.object(sys, 'argv', argv[argv[0] == '-m':]), (
+                patch.object(sys, 'path', ['', *sys.path])):
+            if argv[0] == '-m':
+                runpy.run_module(argv[1], run_name='__main__')
+            else:
+                runpy.run_path(argv[0], run_name='__main__')
+    assert '\n\nno problem found\n' in out.getvalue()
+    *_, first, second, third, last = out.getvalue().strip().splitlines()
+    assert [line.split()[0] for line in (first, second, third)] == [
+        'before', 'statistics', 'trained']
+    assert last == ('work_dirs/my_adaptation/target: target images, and predictions of: before, '
+                    'statistics, trained')
+    pictures = sorted((tmp_path / 'work_dirs/my_adaptation/target').iterdir())
+    assert [path.name for path in pictures] == [f'{n}_00{n}.png' for n in range(4)]
+    assert cv2.imread(str(pictures[0])).shape == (96, 4 * 128, 3)
+    text = (tmp_path / 'my_adaptation.py').read_text()
+    first = next(line for line in text.splitlines() if not line.startswith('#'))
+    assert first == "_base_ = 'my_config.py'"  # below a comment of as many lines as it takes
+    assert "type='SelfTraining'" in text and (tmp_path / 'my_adaptation.pth').exists()
 
 
 def test_a_model_without_its_data(own, data):
