@@ -1,4 +1,4 @@
-from typing import Dict, Iterator, List, Optional, Set, Tuple
+from typing import Dict, Iterator, Optional, Set, Tuple
 
 import torch
 from mmengine.dist import is_main_process
@@ -16,7 +16,8 @@ WON = 98.  # percent, on both domains
 # 0.14 to 0.19 lost points where one at 0.04 gained; on game2video those at 0.06 to 0.08 gained.
 PULL = 0.125
 SURE = 0.99, 0.01  # shares of the pixels: of everything, of nothing
-# From random heads a sound teacher is sure of nothing for a sixth of 600 iterations.
+# A share of all iterations: from random heads a sound teacher is sure of nothing for a sixth of 600,
+# and predictions lack classes.
 PATIENCE = 0.2
 # A class's share of the source's labels, and what of it the target must have: on game2cityscapes,
 # where shares of sky differ by half, no model had less than a fifth of such a class.
@@ -70,7 +71,7 @@ class WatchHook(Hook):
 
     def after_val_epoch(self, runner: Runner, metrics: Optional[Dict[str, float]] = None) -> None:
         """Compare with the best validation of the run."""
-        if 'mIoU' in (metrics or {}):
+        if metrics and 'mIoU' in metrics:
             for reason, sentence in self._fallen('mIoU of the validation', metrics['mIoU']):
                 self._warn(runner, reason, sentence)
 
@@ -98,6 +99,7 @@ class WatchHook(Hook):
                  for key, scalar in scalars.items() if key.startswith('train/')}
         terms = dict(getattr(unwrapped(runner.model), 'terms', {}).items())
         over = f'over the last {self.interval} iterations'
+        late = runner.iter + 1 >= PATIENCE * runner.max_iters
         pull = means.get('target.grad_norm_seg', 0) / (
             means.get('source.grad_norm_seg') or 1)
         for key, mean in means.items():
@@ -114,11 +116,11 @@ class WatchHook(Hook):
                     f"{pull:.2f} of the segmentation's, where games that gained had less than 0.1; "
                     f'lower model.terms.{name}.loss_weight')
             if key.endswith('.confident') and getattr(terms.get(name), 'threshold', 0) > 0:
-                late = runner.iter + 1 >= PATIENCE * runner.max_iters
                 yield from self._sure(name, mean, over, late)
             if key.endswith('decode.acc_seg'):
                 yield from self._fallen("pixel accuracy on the source's batches", mean)
-        yield from self._gone(runner, terms)
+        if late:
+            yield from self._gone(runner, terms)
 
     @staticmethod
     def _sure(name: str, share: float, over: str, late: bool) -> Iterator[Tuple[str, str]]:
@@ -145,14 +147,13 @@ class WatchHook(Hook):
         """Classes that the source's labels have had so far, and the target's predictions lack."""
         if len(self.counts) < 2:
             return
-        target = self.counts.pop('target')
         classes = runner.train_dataloader.dataset.metainfo['classes']
-        source, target = ((counts / counts[:len(classes)].sum())[:len(classes)].tolist()
-                          for counts in (self.counts['source'], target))
-        gone: List[str] = [
-            f'{name} ({100 * there:.1f} percent of the source, {100 * here:.1f} of the target)'
-            for name, there, here in zip(classes, source, target)
-            if there > COMMON and here < GONE * there]
+        counts = [self.counts['source'], self.counts.pop('target')]
+        source, target = ((count[:len(classes)] / count[:len(classes)].sum()).tolist()
+                          for count in counts)
+        gone = [f'{name} ({100 * there:.1f} percent of the source, {100 * here:.1f} of the target)'
+                for name, there, here in zip(classes, source, target)
+                if there > COMMON and here < GONE * there]
         if gone:
             yield 'gone', (
                 f'hardly any target pixel is taken for {", ".join(gone)}; if the target shows such '
