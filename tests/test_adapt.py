@@ -387,7 +387,8 @@ def test_the_whole_case_of_the_docs(tmp_path, monkeypatch):
                          'val_interval=2'), ('interval=100)', 'interval=2)')):
             text = text.replace(old, new)
         (tmp_path / name).write_text(text)
-    commands = page.split('\n```\n')[1].replace('iter_200', 'iter_2').splitlines()
+    block = re.search(r'^```\n(python draw.*?)^```$', page, re.DOTALL | re.MULTILINE)[1]
+    commands = block.replace('iter_200', 'iter_2').splitlines()
     assert [command.split()[1:3] for command in commands] == [
         ['draw.py'], ['-m', 'structseg_mmseg'], ['-m', 'structseg_mmseg']]
     for command in commands:

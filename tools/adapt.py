@@ -207,7 +207,7 @@ def tester(cfg: Config, work_dir: Path) -> Runner:
     """A runner that tests checkpoints on the source's validation data."""
     cfg = Config(cfg.to_dict())
     cfg.work_dir, cfg.experiment_name = str(work_dir), str(work_dir).replace('/', '_')
-    cfg.load_from, cfg.resume = None, False
+    cfg.load_from, cfg.resume, cfg.log_level = None, False, 'WARNING'
     cfg.test_dataloader, cfg.test_evaluator = cfg.get('val_dataloader'), cfg.get('val_evaluator')
     cfg.test_cfg = dict(type='TestLoop') if cfg.test_dataloader else None
     cfg.train_dataloader = cfg.train_cfg = cfg.optim_wrapper = cfg.param_scheduler = None

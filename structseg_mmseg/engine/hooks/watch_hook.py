@@ -16,8 +16,8 @@ WON = 98.  # percent, on both domains
 # 0.14 to 0.19 lost points where one at 0.04 gained; on game2video those at 0.06 to 0.08 gained.
 PULL = 0.125
 SURE = 0.99, 0.01  # shares of the pixels: of everything, of nothing
-# A share of all iterations: from random heads a sound teacher is sure of nothing for a sixth of 600,
-# and predictions lack classes.
+# A share of all iterations: from random heads a sound teacher is sure of nothing for a sixth of
+# 600, and predictions lack classes.
 PATIENCE = 0.2
 # A class's share of the source's labels, and what of it the target must have: on game2cityscapes,
 # where shares of sky differ by half, no model had less than a fifth of such a class.
