@@ -19,8 +19,8 @@ SURE = 0.99, 0.01  # shares of the pixels: of everything, of nothing
 # A share of all iterations: from random heads a sound teacher is sure of nothing for a sixth of
 # 600, and predictions lack classes.
 PATIENCE = 0.2
-# A class's share of the source's labels, and what of it the target must have: on game2cityscapes,
-# where shares of sky differ by half, no model had less than a fifth of such a class.
+# A class's share of the source's predictions, and what of it the target must have: on
+# game2cityscapes, where the domains' shares of sky differ by half, no model had less than a fifth.
 COMMON, GONE = 0.05, 0.1
 SEEN = 20  # images of each domain in an interval: enough for the share of a common class
 FALL = 5.  # points below the best: sound runs fell by 3 at most
@@ -37,8 +37,8 @@ class WatchHook(Hook):
     - a game pulls too hard: what it sends to the encoder (``target.grad_norm_seg``) is more than an
       eighth of what the segmentation does (``source.grad_norm_seg``);
     - a teacher is sure of every pixel, or of none (``confident``);
-    - classes that are common in the source's labels are gone from the target's predictions, or
-      from its pseudo-labels;
+    - classes that are common among the source's predictions are gone from the target's, or from its
+      pseudo-labels;
     - a score falls: the accuracy on the source's batches (``decode.acc_seg``), or a validation's
       mIoU.
 
@@ -82,16 +82,14 @@ class WatchHook(Hook):
 
     def _count(self, pictures: Dict[str, Dict[str, Tensor]]) -> None:
         """Add the classes of an iteration's first images."""
-        seen = {'source': pictures.get('source', {}).get('truth')}
-        for name, of_pass in pictures.items():
-            if name == 'target' and 'logits' in of_pass:
-                seen['target'] = of_pass['logits'].argmax(dim=0)
-            elif 'pseudo-label' in of_pass:
+        seen = {name: pictures[name]['logits'].argmax(dim=0) for name in ('source', 'target')
+                if 'logits' in pictures.get(name, {})}
+        for of_pass in pictures.values():
+            if 'pseudo-label' in of_pass:
                 seen.setdefault('target', of_pass['pseudo-label'])
         for domain, classes in seen.items():
-            if classes is not None:
-                counts = torch.bincount(classes.flatten(), minlength=256).double()  # 255: ignored
-                self.counts[domain] = self.counts.get(domain, 0) + counts
+            counts = torch.bincount(classes.flatten(), minlength=256).double()
+            self.counts[domain] = self.counts.get(domain, 0) + counts
 
     def _judged(self, runner: Runner) -> Iterator[Tuple[str, str]]:
         scalars = runner.message_hub.log_scalars
@@ -121,6 +119,7 @@ class WatchHook(Hook):
                 yield from self._fallen("pixel accuracy on the source's batches", mean)
         if late:
             yield from self._gone(runner, terms)
+        self.counts.clear()
 
     @staticmethod
     def _sure(name: str, share: float, over: str, late: bool) -> Iterator[Tuple[str, str]]:
@@ -144,15 +143,13 @@ class WatchHook(Hook):
                 'from before')
 
     def _gone(self, runner: Runner, terms: dict) -> Iterator[Tuple[str, str]]:
-        """Classes that the source's labels have had so far, and the target's predictions lack."""
-        if len(self.counts) < 2:
-            return
-        classes = runner.train_dataloader.dataset.metainfo['classes']
-        counts = [self.counts['source'], self.counts.pop('target')]
-        source, target = ((count[:len(classes)] / count[:len(classes)].sum()).tolist()
-                          for count in counts)
+        """Classes that the network finds in source images, and no more in target images."""
+        shares = {domain: (counts / counts.sum()).tolist()
+                  for domain, counts in self.counts.items()}
         gone = [f'{name} ({100 * there:.1f} percent of the source, {100 * here:.1f} of the target)'
-                for name, there, here in zip(classes, source, target)
+                for name, there, here in zip(
+                    runner.train_dataloader.dataset.metainfo['classes'],
+                    shares.get('source', ()), shares.get('target', ()))
                 if there > COMMON and here < GONE * there]
         if gone:
             yield 'gone', (
