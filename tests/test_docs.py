@@ -19,10 +19,10 @@ COMMANDS = {
     'make test': 'runs this',
     'pip install': 'needs the network, and changes the environment',
     'pip-audit': 'asks a service on the network',
-    'python -m structseg_mmseg adapt':
-        'tests/test_adapt.py::test_the_command_trains_tests_and_draws',
+    'python -m structseg_mmseg adapt': 'tests/test_adapt.py::test_the_whole_case_of_the_docs',
     'python -m structseg_mmseg train':
         'tests/test_packaging.py::test_a_wheel_trains_in_an_empty_folder',
+    'python draw.py': 'tests/test_adapt.py::test_the_whole_case_of_the_docs',
     'python tools/ablation.py':
         'tests/tools/test_ablation.py::test_a_killed_ablation_goes_on_as_if_never_stopped',
     'python tools/analysis_tools/benchmark_step.py':

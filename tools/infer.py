@@ -21,11 +21,9 @@ from mmseg.apis import MMSegInferencer
 from rich.progress import track
 from torch import nn
 
-from structseg_mmseg.datasets import IMAGES
+from structseg_mmseg.datasets import IMAGES, VIDEOS
 from structseg_mmseg.engine.checkpoint import check_fit, load_safely
 from structseg_mmseg.errors import InputError, one_sentence_errors
-
-VIDEOS = ('.avi', '.m4v', '.mkv', '.mov', '.mp4', '.webm')
 
 
 class StrictInferencer(MMSegInferencer):

@@ -16,6 +16,7 @@ default_hooks = dict(
     sampler_seed=dict(type='DistSamplerSeedHook'),
     summary=dict(type='SummaryHook'),
     panel=dict(type='PanelHook', interval=1000),
+    watch=dict(type='WatchHook'),  # warns when a training goes wrong
     visualization=dict(type='SegVisualizationHook', interval=1))  # draws with --show-dir only
 custom_hooks = [
     dict(type='InputCheckHook'),

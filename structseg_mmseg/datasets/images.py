@@ -5,6 +5,7 @@ from mmseg.registry import DATASETS
 from .label_ids import LabelIdsDataset
 
 IMAGES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
+VIDEOS = ('.avi', '.m4v', '.mkv', '.mov', '.mp4', '.webm')
 
 
 @DATASETS.register_module()

@@ -94,6 +94,21 @@ def estimate_checkpoint(cfg: Config, checkpoint: str, out: str) -> None:
     model = MODELS.build({'data_preprocessor': cfg.get('data_preprocessor'), **cfg.model})
     saved = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
     check_fit(model, saved, checkpoint)
+    write_estimated(model, saved, dataloader, out)
+
+
+def write_estimated(model: BaseSegmentor, saved: dict, dataloader: DataLoader, out: str) -> None:
+    """Write a checkpoint as :func:`estimate_checkpoint` does, of one that is loaded.
+
+    Args:
+        model (BaseSegmentor): A model that it fits, which gets its weights.
+        saved (dict): The checkpoint.
+        dataloader (DataLoader): See :func:`build_statistics_dataloader`.
+        out (str): The file to write.
+
+    Raises:
+        InputError: As :func:`estimate_statistics`.
+    """
     state = saved.get('state_dict', saved)
     state = {key.removeprefix('module.'): value for key, value in state.items()}
     model.load_state_dict(state, strict=False)  # what only training uses may be absent

@@ -39,13 +39,14 @@ class PanelHook(Hook):
         """Ask the iteration for pictures, every ``interval``."""
         if data_batch and 'source' in data_batch and is_main_process() and (
                 self.every_n_train_iters(runner, self.interval)):
-            data_batch['pictures'] = {}
+            data_batch.setdefault('pictures', {})
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Optional[dict] = None,
                          outputs: Optional[dict] = None) -> None:
         """Draw them."""
         pictures = (data_batch or {}).get('pictures')
-        if not pictures:
+        # Another hook may have asked for those of other iterations.
+        if not pictures or not self.every_n_train_iters(runner, self.interval):
             return
         palette = np.array(runner.train_dataloader.dataset.metainfo['palette'], np.uint8)
         rgb = takes_rgb(unwrapped(runner.model).data_preprocessor)
