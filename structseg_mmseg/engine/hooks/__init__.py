@@ -1,6 +1,8 @@
 from .atomic_checkpoint_hook import AtomicCheckpointHook
 from .input_check_hook import InputCheckHook
+from .label_free_hook import LabelFreeHook
 from .panel_hook import PanelHook
 from .summary_hook import SummaryHook
 
-__all__ = ['AtomicCheckpointHook', 'InputCheckHook', 'PanelHook', 'SummaryHook']
+__all__ = [
+    'AtomicCheckpointHook', 'InputCheckHook', 'LabelFreeHook', 'PanelHook', 'SummaryHook']
