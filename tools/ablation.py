@@ -42,6 +42,7 @@ from structseg_mmseg.visualization import draw_bars
 TOOLS = Path(__file__).parent
 LIBC = ctypes.CDLL(None)
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
+LABEL_FREE = 'agreement_mIoU'  # the score of LabelFreeMetric that is shown beside mIoU
 PICTURES = {
     'curves': 'Validation mIoU during training: mean over the seeds and standard deviation.',
     'bars': 'Test IoU by class, of the averaged weights where there are any: mean over the seeds '
@@ -225,8 +226,7 @@ def summarize(runs: List[Run], folder: Path) -> List[List[str]]:
             for variant, splits in json.loads(run.results.read_text()).items():
                 scores.setdefault((stem, variant), {})[run.seed] = {
                     f'{split} {metric}': value for split, metrics in splits.items()
-                    for metric, value in metrics.items()
-                    if metric == 'mIoU' or metric.startswith('IoU.')}
+                    for metric, value in metrics.items()}
     if not scores:
         return []
     columns = list(dict.fromkeys(
@@ -245,7 +245,8 @@ def summarize(runs: List[Run], folder: Path) -> List[List[str]]:
             for name, row in (('mean', means[key]), ('std', stds[key])):
                 writer.writerow([*key, name, *(f'{value:.4f}' for value in row)])
 
-    splits = [index for index, column in enumerate(columns) if column.endswith(' mIoU')]
+    splits = [index for index, column in enumerate(columns)
+              if column.endswith((' mIoU', f' {LABEL_FREE}'))]
     classes = {column.removeprefix('test IoU.'): index for index, column in enumerate(columns)
                if column.startswith('test IoU.')}
     test = columns.index('test mIoU')

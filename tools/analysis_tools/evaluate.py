@@ -3,12 +3,12 @@
     python tools/analysis_tools/evaluate.py CONFIG CHECKPOINT --json FILE
         [--cfg-options KEY=VALUE ...]
 
-FILE holds ``{variant: {split: {metric: value}}}``, metrics in percent. The variants are the
-``last`` weights and, after a training with mmengine's ``EMAHook``, the ``averaged`` ones; if the
-config has a ``statistics_dataloader``, also each ``+ target statistics``, with BatchNorm running
-statistics re-estimated on its images, without labels. The splits are ``test`` (``test_dataloader``)
-and, if ``val_dataloader`` differs, ``dev``. mmengine logs to a folder named like FILE without its
-suffix.
+FILE holds ``{variant: {split: {metric: value}}}``, metrics in percent, the scores that need no
+labels (``LabelFreeMetric``) among them. The variants are the ``last`` weights and, after a training
+with mmengine's ``EMAHook``, the ``averaged`` ones; if the config has a ``statistics_dataloader``,
+also each ``+ target statistics``, with BatchNorm running statistics re-estimated on its images,
+without labels. The splits are ``test`` (``test_dataloader``) and, if ``val_dataloader`` differs,
+``dev``. mmengine logs to a folder named like FILE without its suffix.
 """
 import argparse
 import json
@@ -39,8 +39,10 @@ def main() -> None:
     cfg.work_dir = str(args.json.with_suffix(''))
     cfg.load_from, cfg.resume = None, False
     # EMAHook would test its own copy of the weights.
-    cfg.custom_hooks = [hook for hook in cfg.get('custom_hooks') or []
-                        if hook.type != 'EMAHook']
+    hooks = [hook for hook in cfg.get('custom_hooks') or [] if hook.type != 'EMAHook']
+    if not any(hook.type == 'LabelFreeHook' for hook in hooks):
+        hooks.append(dict(type='LabelFreeHook'))
+    cfg.custom_hooks = hooks
     runner = Runner.from_cfg(cfg)
     splits = dict(test='test')
     if cfg.get('val_dataloader') not in (None, cfg.test_dataloader):
