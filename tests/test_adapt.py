@@ -354,12 +354,17 @@ test_evaluator = val_evaluator
 def test_the_command_estimates_scores_and_draws(own, data):
     done = call('adapt.py', 'own.py', '--checkpoint', 'own.pth', '--target', data / 'target',
                 '--method', 'statistics')
-    *_, header, before, after, last = done.stdout.strip().splitlines()
-    assert header.split('  ')[-1] == 'mIoU on the source'
-    scores = [re.fullmatch(rf'{name} +([\d.]+) \(([+-][\d.]+)\)', line)
+    *lines, last = done.stdout.strip().splitlines()
+    first = next(index for index, line in enumerate(lines) if line.startswith('before '))
+    header, before, after = lines[first - 1:first + 2]  # what is lost, if it is much, follows
+    assert re.split('  +', header.strip()) == ['mIoU on the source', 'agreement on the target']
+    score = r' +([\d.]+) \(([+-][\d.]+)\)'
+    scores = [re.fullmatch(name + score + score, line)
               for name, line in (('before', before), ('statistics', after))]
-    assert scores[0][2] == '+0.00'
-    assert abs(float(scores[1][1]) - float(scores[0][1]) - float(scores[1][2])) < 0.011
+    for column in (1, 3):
+        assert scores[0][column + 1] == '+0.00'
+        was, now, gain = map(float, (scores[0][column], *scores[1].groups()[column - 1:column + 1]))
+        assert abs(now - was - gain) < 0.011
     assert last.startswith('work_dirs/my_adaptation/target: ')
     pictures = sorted((own / 'work_dirs/my_adaptation/target').iterdir())
     assert [path.name for path in pictures] == ['0_1.png', '1_3.png', '2_0.png', '3_2.png']
@@ -401,9 +406,9 @@ def test_the_whole_case_of_the_docs(tmp_path, monkeypatch):
             else:
                 runpy.run_path(argv[0], run_name='__main__')
     assert '\n\nno problem found\n' in out.getvalue()
-    *_, first, second, third, last = out.getvalue().strip().splitlines()
-    assert [line.split()[0] for line in (first, second, third)] == [
-        'before', 'statistics', 'trained']
+    *lines, last = out.getvalue().strip().splitlines()
+    steps = [line.split()[0] for line in lines if re.search(r' \([+-]\d+\.\d\d\)', line)]
+    assert steps == ['before', 'statistics', 'trained']
     assert last == ('work_dirs/my_adaptation/target: target images, and predictions of: before, '
                     'statistics, trained')
     pictures = sorted((tmp_path / 'work_dirs/my_adaptation/target').iterdir())

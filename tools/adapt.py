@@ -20,7 +20,7 @@ import os
 import runpy
 import sys
 from pathlib import Path
-from typing import Dict
+from typing import Dict, List
 
 import cv2
 import mmcv
@@ -37,12 +37,14 @@ from structseg_mmseg import adapt
 from structseg_mmseg.datasets import UnreadableInputError
 from structseg_mmseg.engine.adabn import build_statistics_dataloader, write_estimated
 from structseg_mmseg.engine.checkpoint import last_sound_checkpoint, load_safely
+from structseg_mmseg.engine.hooks import LabelFreeHook
 from structseg_mmseg.errors import InputError, one_sentence_errors, sentence_of
 
 TOOLS = Path(__file__).parent
 DRAWN = 6  # images of the target, evenly spread
 OPACITY = 0.5  # of their predictions
-SOURCE = 'mIoU on the source'
+SOURCE, TARGET = 'mIoU on the source', 'agreement on the target'
+SCORED = 100  # images of the target, evenly spread
 LOST = 2.  # points of it that ask for a remedy
 
 
@@ -160,11 +162,15 @@ class Steps:
         number = self.runner.model.num_classes
         colours = np.random.default_rng(0).integers(0, 256, (number, 3))
         self.palette = np.array(meta.get('palette') or colours, np.uint8)[:, ::-1]  # BGR
-        images = DATASETS.build(seen)
-        chosen = np.linspace(0, len(images) - 1, min(DRAWN, len(images))).round().astype(int)
-        self.samples = [images[int(index)] for index in chosen]
+        self.images = DATASETS.build(seen)
+        self.samples = [self.images[index] for index in self.chosen(DRAWN)]
         self.tiles = [[mmcv.imread(sample['data_samples'].img_path)] for sample in self.samples]
         self.folder = work_dir / 'target'
+
+    def chosen(self, number: int) -> List[int]:
+        """Indices of at most so many of the target's images, evenly spread."""
+        number = min(number, len(self.images))
+        return np.linspace(0, len(self.images) - 1, number).round().astype(int).tolist()
 
     @torch.no_grad()
     def add(self, step: str, checkpoint: str) -> None:
@@ -172,6 +178,7 @@ class Steps:
         self.runner.load_checkpoint(checkpoint)
         self.scores[step] = self.score() if self.has_source else {}
         self.runner.model.eval()
+        self.scores[step][TARGET] = self.agreement()
         for number, (sample, tiles) in enumerate(zip(self.samples, self.tiles)):
             (predicted, ) = self.runner.model.test_step(pseudo_collate([sample]))
             mask = self.palette[predicted.pred_sem_seg.data[0].cpu().numpy()]
@@ -186,6 +193,14 @@ class Steps:
             raise InputError("val_evaluator gives no mIoU: set iou_metrics=['mIoU'] of mmseg's "
                              'IoUMetric')
         return {SOURCE: results['mIoU']}
+
+    def agreement(self) -> float:
+        """The ``agreement_mIoU`` of :class:`LabelFreeMetric`: a score that needs no labels."""
+        hook, chosen = LabelFreeHook(), self.chosen(SCORED)
+        for index in chosen:
+            batch = pseudo_collate([self.images[index]])
+            hook.after_val_iter(self.runner, index, batch, self.runner.model.val_step(batch))
+        return hook.metric.evaluate(len(chosen))['agreement_mIoU']
 
     def table(self) -> str:
         """All scores, one step a line, with differences from the first, and what they ask for."""

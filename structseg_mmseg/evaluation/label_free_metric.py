@@ -22,7 +22,7 @@ class LabelFreeMetric(BaseMetric):
         as a validator in Musgrave et al. 2021 (pytorch-adapt's ``IMValidator``).
     ``neighbourhood_density``
         Soft neighbourhood density, Saito et al. 2021: the entropy, in nats, of a pixel's
-        similarities to others, at temperature 0.05, on a grid of at most 16 x 16 pixels of an image.
+        similarities to others, at temperature 0.05, on at most 16 x 16 pixels of an image.
     ``agreement``, ``agreement_mIoU``
         Pixels, and mIoU, of the prediction with the one for the mirrored image; classes that
         neither predicts are left out, as in mIoU. From samples with ``mirrored_logits``, see
