@@ -14,8 +14,14 @@ train_dataloader = dict(
             pipeline=[
                 _base_.load, *_base_.labels, source_resize, source_crop, _base_.flip, pack
             ])))
+# 30, 240, 30 and 30 pixels of the whole image are not trusted.
+margins = dict(
+    type='MarkMargins', top=30 / 1024, bottom=240 / 1024, left=30 / 2048, right=30 / 2048)
 target_dataloader = dict(
-    dataset=dict(pipeline=[_base_.load, target_resize, crop, _base_.flip, pack]))
+    dataset=dict(pipeline=[
+        _base_.load, margins, target_resize, crop, _base_.flip,
+        dict(type='PackTrusted')
+    ]))
 val_dataloader = dict(
     dataset=dict(pipeline=[_base_.load, target_resize, *_base_.labels, pack]))
 test_dataloader = val_dataloader
