@@ -1,5 +1,5 @@
-# VFM-UDA++'s rates (tue-mps/vfm-uda-plusplus): each block has 0.9 of that of the one above, which for
-# the last is the encoder's tenth, and tokens, positions and the norm 0.9 of the first block's.
+# VFM-UDA++'s rates (tue-mps/vfm-uda-plusplus): the last block has the encoder's tenth, each below
+# 0.9 of the one above, and tokens, positions and the norm 0.9 of the first block's.
 _base_ = 'vit-b_dinov2_gta2cs_vfm-uda.py'
 optim_wrapper = dict(
     segmentor=dict(

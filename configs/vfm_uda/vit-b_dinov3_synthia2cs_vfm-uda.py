@@ -1,6 +1,7 @@
 # VFM-UDA's numbers, each in its file, where it has no run.
 _base_ = [
-    '../_base_/models/vfm-uda_vit-b_dinov3.py', '../_base_/datasets/synthia2cityscapes_1024x1024_rcs.py',
+    '../_base_/models/vfm-uda_vit-b_dinov3.py',
+    '../_base_/datasets/synthia2cityscapes_1024x1024_rcs.py',
     '../_base_/schedules/schedule_40k_vfm-uda.py', '../_base_/default_runtime.py',
     '../_base_/methods/vfm-uda.py'
 ]

@@ -1,5 +1,5 @@
-# Trained on the labels of the target, which adaptation never reads: what there is to gain. Statistics
-# to $CITYSCAPES/class_pixels.json.
+# Trained on the labels of the target, which adaptation never reads: what there is to gain.
+# Statistics to $CITYSCAPES/class_pixels.json.
 _base_ = 'vit-l_dinov2_gta2cs_source-only.py'
 train_dataloader = dict(
     dataset=dict(

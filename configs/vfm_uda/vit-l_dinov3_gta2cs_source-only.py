@@ -1,7 +1,8 @@
 # The source alone: what adaptation gains is measured from here, and on a foundation model that is
 # little. Numbers of tue-mps/vfm-uda, training/uda_vit/supervised_vit_generic.py.
 _base_ = [
-    '../_base_/models/vfm-uda_vit-l_dinov3.py', '../_base_/datasets/gta2cityscapes_1024x1024_rcs.py',
+    '../_base_/models/vfm-uda_vit-l_dinov3.py',
+    '../_base_/datasets/gta2cityscapes_1024x1024_rcs.py',
     '../_base_/schedules/schedule_40k_vfm-uda.py', '../_base_/default_runtime.py'
 ]
 # The encoder's rate is a hundredth of the head's, where VFM-UDA's own is a tenth.

@@ -58,8 +58,9 @@ def test_margins_go_with_the_image(size):
     top, bottom, side = int(0.03 * height), int(0.25 * height), int(0.03 * width)
     image[top:height - bottom, side:width - side] = 255
     np.random.seed(0)
-    steps = [TRANSFORMS.build(dict(step, interpolation='nearest') if 'Resize' in step.type else step)
-             for step in load('vfm-uda').target_dataloader.dataset.pipeline[1:]]
+    _, margins, resize, *others = load('vfm-uda').target_dataloader.dataset.pipeline
+    steps = [TRANSFORMS.build(step)
+             for step in (margins, dict(resize, interpolation='nearest'), *others)]
     shares = []
     for _ in range(8):
         results = dict(img=image, img_shape=size, ori_shape=size)

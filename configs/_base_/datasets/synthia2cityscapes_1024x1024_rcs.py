@@ -1,5 +1,5 @@
-# SYNTHIA to Cityscapes as gta2cityscapes_1024x1024_rcs.py, which VFM-UDA does not have; statistics to
-# $SYNTHIA/class_pixels.json.
+# SYNTHIA to Cityscapes as gta2cityscapes_1024x1024_rcs.py, which VFM-UDA does not have; statistics
+# to $SYNTHIA/class_pixels.json.
 _base_ = ['synthia2cityscapes.py', 'crops_1024x1024.py']
 source_resize = dict(_base_.short_side, scale=(4096, 1520))  # HRDA's
 target_resize = dict(_base_.short_side, scale=(4096, 1024))

@@ -1,5 +1,5 @@
-# The paper's terms on a ViT-B/16: G decodes the last block's tokens, at stride 16, which is a power of
-# two as it must be; DINOv2's patches of 14 pixels are none. D sees as far as on segformer_mit-b0.py.
+# The paper's terms on a ViT-B/16: G decodes the last block's tokens, at stride 16, a power of two
+# as it must be; DINOv2's patches of 14 pixels are not. D sees as far as on segformer_mit-b0.py.
 _base_ = 'structseg.py'
 terms = dict(
     reconstruction=dict(decoder=dict(in_channels=768, stride=16)),

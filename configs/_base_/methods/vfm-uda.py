@@ -1,6 +1,6 @@
 # VFM-UDA (Englert et al., CVPR Workshops 2024): numbers of tue-mps/vfm-uda,
-# training/uda_vit/uda_vit_generic.py and uda_vit_vanilla.yaml. Margins and rare-class sampling are in
-# the data set, ../datasets/gta2cityscapes_1024x1024_rcs.py.
+# training/uda_vit/uda_vit_generic.py and uda_vit_vanilla.yaml. Margins and rare-class sampling are
+# in the data set, ../datasets/gta2cityscapes_1024x1024_rcs.py.
 _base_ = 'dacs.py'
 vfm_uda = dict(
     self_training=dict(

@@ -5,7 +5,7 @@ optim_wrapper = dict(
         optimizer=dict(
             _delete_=True,
             type='AdamW',
-            lr=5e-5 * 8**0.5,  # times the root of the images of a domain in an iteration, all ranks'
+            lr=5e-5 * 8**0.5,  # the root of the images of a domain in an iteration of all ranks
             weight_decay=0.01,  # of norms, biases and positions, too
             fused=True),
         paramwise_cfg=dict(_delete_=True, custom_keys=dict(backbone=dict(lr_mult=0.1)))))

@@ -333,8 +333,12 @@ def test_margins_have_no_weight_but_count_in_q():
     logits = torch.zeros(1, 2, 5, 1)
     logits[:, 0, :2] = 100
     term = labelling(logits, margins=(1, 2))
-    assert term.pseudo_labels(images(1, 5, 1))[1][0, :, 0].tolist() == pytest.approx(
-        [0, 0.4, 0.4, 0, 0])
+    batch = images(1, 5, 1)
+    assert term.pseudo_labels(batch)[1][0, :, 0].tolist() == pytest.approx([0, 0.4, 0.4, 0, 0])
+    # Those that the data set has marked, too.
+    trusted = torch.tensor([True, True, False, True, True]).view(1, 5, 1)
+    batch.data_samples[0].trusted = PixelData(data=trusted)
+    assert term.pseudo_labels(batch)[1][0, :, 0].tolist() == pytest.approx([0, 0.4, 0, 0, 0])
 
 
 @pytest.mark.parametrize('ema_at,expected', [
