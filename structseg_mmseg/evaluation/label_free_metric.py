@@ -78,7 +78,7 @@ class LabelFreeMetric(BaseMetric):
                       information=100 * (_entropy(shares) / unit - entropy),
                       neighbourhood_density=density)
         if 'pairs' in results[0]:
-            pairs = sum(result['pairs'] for result in results)
+            pairs = torch.stack([result['pairs'] for result in results]).sum(dim=0)
             same = pairs.diagonal()
             union = pairs.sum(dim=0) + pairs.sum(dim=1) - same
             scores['agreement'] = 100 * same.sum() / pairs.sum()
