@@ -31,7 +31,7 @@ class WatchHook(Hook):
     """Warns when a training goes wrong, in one sentence, once for each reason.
 
     It judges by what is logged anyhow, as means over the last iterations, and by predictions that
-    :class:`PanelHook` could draw, so that it costs nothing and changes nothing:
+    :class:`PanelHook` could draw, so that it costs little and changes nothing:
 
     - a discriminator has won: it tells both domains apart (``acc_source``, ``acc_target``);
     - a game pulls too hard: what it sends to the encoder (``target.grad_norm_seg``) is more than an
