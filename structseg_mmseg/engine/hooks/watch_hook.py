@@ -19,11 +19,11 @@ SURE = 0.99, 0.01  # shares of the pixels: of everything, of nothing
 # A share of all iterations: from random heads a sound teacher is sure of nothing for a sixth of
 # 600, and predictions lack classes.
 PATIENCE = 0.2
-# A class's share of the source's predictions, and what of it the target must have: on
-# game2cityscapes, where the domains' shares of sky differ by half, no model had less than a fifth.
+# A class's share of the source's predictions, and what of it the target must have: of those of the
+# source's labels on game2cityscapes, where sky differs by half, no model had less than a fifth.
 COMMON, GONE = 0.05, 0.1
 SEEN = 20  # images of each domain in an interval: enough for the share of a common class
-FALL = 5.  # points below the best: sound runs fell by 3 at most
+FALL = 5.  # points below the best: sound runs fell by 3.4, as means of two logged batches
 
 
 @HOOKS.register_module()
@@ -31,7 +31,7 @@ class WatchHook(Hook):
     """Warns when a training goes wrong, in one sentence, once for each reason.
 
     It judges by what is logged anyhow, as means over the last iterations, and by predictions that
-    :class:`PanelHook` could draw, so that it costs nothing and changes nothing:
+    :class:`PanelHook` could draw, so that it costs little and changes nothing:
 
     - a discriminator has won: it tells both domains apart (``acc_source``, ``acc_target``);
     - a game pulls too hard: what it sends to the encoder (``target.grad_norm_seg``) is more than an
