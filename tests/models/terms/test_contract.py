@@ -120,7 +120,8 @@ def test_gradients_accumulate(name, tmp_path):
 
 def test_mixed_precision_keeps_losses_in_float32(name, tmp_path):
     losses = {}
-    for precision in (dict(), dict(type='CPUAmpOptimWrapper')):
+    for precision in (dict(), dict(type='CPUAmpOptimWrapper'),
+                      dict(type='CPUAmpOptimWrapper', dtype='float16')):
         model = build(cfg=cfg_of(tmp_path, name), double=False).train()
         seen = {}
         run = model.run_pass
@@ -131,7 +132,8 @@ def test_mixed_precision_keeps_losses_in_float32(name, tmp_path):
         assert all(value.dtype == torch.float32 for value in own.values())
         losses[len(losses)] = own
     for key, value in losses[0].items():
-        torch.testing.assert_close(losses[1][key], value, rtol=0.1, atol=0.01, msg=key)
+        for half in (losses[1], losses[2]):
+            torch.testing.assert_close(half[key], value, rtol=0.1, atol=0.01, msg=key)
 
 
 def test_compilation_changes_nothing(tmp_path):
