@@ -42,7 +42,7 @@ from structseg_mmseg.visualization import draw_bars
 TOOLS = Path(__file__).parent
 LIBC = ctypes.CDLL(None)
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
-LABEL_FREE = 'agreement_mIoU'  # the score of LabelFreeMetric that is shown beside mIoU
+LABEL_FREE = 'agreement'  # the score of LabelFreeMetric that is shown beside mIoU
 PICTURES = {
     'curves': 'Validation mIoU during training: mean over the seeds and standard deviation.',
     'bars': 'Test IoU by class, of the averaged weights where there are any: mean over the seeds '

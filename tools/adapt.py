@@ -195,12 +195,12 @@ class Steps:
         return {SOURCE: results['mIoU']}
 
     def agreement(self) -> float:
-        """The ``agreement_mIoU`` of :class:`LabelFreeMetric`: a score that needs no labels."""
+        """The ``agreement`` of :class:`LabelFreeMetric`, the best score without labels so far."""
         hook, chosen = LabelFreeHook(), self.chosen(SCORED)
         for index in chosen:
             batch = pseudo_collate([self.images[index]])
             hook.after_val_iter(self.runner, index, batch, self.runner.model.val_step(batch))
-        return hook.metric.evaluate(len(chosen))['agreement_mIoU']
+        return hook.metric.evaluate(len(chosen))['agreement']
 
     def table(self) -> str:
         """All scores, one step a line, with differences from the first, and what they ask for."""

@@ -47,7 +47,7 @@ def hrda_cfg(others=(), **options) -> dict:
                            cell=CELL)
     cfg['decode_head'] = dict(
         type='HRDAHead', num_classes=NUM_CLASSES, head=head(dilations=(1, 2)),
-        attention=head(dilations=()), align_corners=False,
+        attention=head(dilations=None), align_corners=False,
         loss_decode=dict(type='CrossEntropyLoss', avg_non_ignore=True))
     return cfg
 

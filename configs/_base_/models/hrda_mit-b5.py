@@ -18,7 +18,7 @@ model = dict(
         _delete_=True,
         type='HRDAHead',
         head=head,
-        attention=dict(head, dilations=()),
+        attention=dict(head, dilations=None),
         detail_weight=0.1,
         num_classes=19,
         align_corners=False,

@@ -1,4 +1,4 @@
-from typing import Any, Sequence, Tuple
+from typing import Any, Optional, Sequence, Tuple
 
 import torch
 from mmcv.cnn import ConvModule
@@ -22,7 +22,7 @@ class DAFormerHead(BaseDecodeHead):
     Args:
         in_channels (Sequence[int]): Widths of the features.
         channels (int): 256 in DAFormer.
-        dilations (Sequence[int]): Rates; 1 stands for the 1x1 convolution. Without any, a 1x1
+        dilations (Sequence[int], optional): Rates; 1 stands for the 1x1 convolution. None: a 1x1
             convolution fuses the features, as in HRDA's scale attention.
         in_index (Sequence[int], optional): Which of the encoder's features; default: all.
         **kwargs: As in mmseg's ``BaseDecodeHead``.
@@ -31,7 +31,7 @@ class DAFormerHead(BaseDecodeHead):
     def __init__(self,
                  in_channels: Sequence[Count],
                  channels: Count = 256,
-                 dilations: Sequence[Count] = (1, 6, 12, 18),
+                 dilations: Optional[Sequence[Count]] = (1, 6, 12, 18),
                  in_index: Any = None,
                  **kwargs) -> None:
         super().__init__(
@@ -40,11 +40,11 @@ class DAFormerHead(BaseDecodeHead):
         self.embed_layers = nn.ModuleList(nn.Conv2d(width, channels, 1) for width in in_channels)
         layers = dict(norm_cfg=self.norm_cfg, act_cfg=self.act_cfg)
         self.aspp_modules = DepthwiseSeparableASPPModule(
-            dilations=dilations, in_channels=len(in_channels) * channels, channels=channels,
+            dilations=dilations or (), in_channels=len(in_channels) * channels, channels=channels,
             conv_cfg=self.conv_cfg, **layers)
         kernel = 3 if dilations else 1
         self.bottleneck = ConvModule(
-            (len(dilations) or len(in_channels)) * channels, channels, kernel, padding=kernel // 2,
+            len(dilations or in_channels) * channels, channels, kernel, padding=kernel // 2,
             conv_cfg=self.conv_cfg, **layers)
 
     def forward(self, inputs: Tuple[Tensor, ...]) -> Tensor:
