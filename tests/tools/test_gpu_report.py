@@ -2,9 +2,12 @@
 import json
 import os
 
+import torch
+
 from tests.helpers import ROOT
 from tests.helpers.tools import CONFIG, call, fails, load, run
 
+BF16 = torch.ops.mkldnn._is_mkldnn_bf16_supported()
 TINY = ['--source', '65x33', '--target', '33x65', '--repeats', 1, '--iterations', 4]
 
 
@@ -32,8 +35,10 @@ def test_a_report_goes_on_where_it_was(tmp_path):
     page = (out / 'report.md').read_text()
     assert '## float32: exit status 1\n```\n' in page and 'no_such_key' in page
     assert '| bf16 | not run |' in page and '| stack | structseg_mmseg ' in page
-    # Not what a CPU needs minutes for: compilation, half precision.
-    stages = ['peaks', 'bf16+channels_last', 'float32', 'real bf16', 'real float32']
+    # Not what a CPU needs minutes for: compilation, half precision, bf16 that it has to emulate.
+    stages = [stage for stage in
+              ('peaks', 'bf16+channels_last', 'float32', 'real bf16', 'real float32')
+              if BF16 or 'bf16' not in stage]
     done = report(config, '--stages', 'environment', *stages)
     assert [line.split(' in ')[0] for line in done.stdout.splitlines() if ': ' in line] == [
         f'{stage}: done' for stage in stages]
@@ -41,13 +46,15 @@ def test_a_report_goes_on_where_it_was(tmp_path):
         json.loads, (out / 'results.jsonl').read_text().splitlines())}
     assert list(records) == ['environment', *stages]
     page = (out / 'report.md').read_text()
-    for stage in ('bf16+channels_last', 'float32'):
+    for stage in ('bf16+channels_last', 'float32')[not BF16:]:
         row = next(line for line in page.splitlines() if line.startswith(f'| {stage} | cpu |'))
         assert row.split(' | ')[2] == f'{1 / records[stage]["seconds"]:.2f}'
         assert row.split(' | ')[3] == (
             f'{records["float32"]["seconds"] / records[stage]["seconds"]:.2f}')
-    losses = [records[f'real {precision}']['loss'] for precision in ('bf16', 'float32')]
-    assert losses[0] != losses[1] and abs(losses[0] / losses[1] - 1) < 0.01
+    assert 0 < records['real float32']['loss'] < 100
+    if BF16:
+        losses = [records[f'real {precision}']['loss'] for precision in ('bf16', 'float32')]
+        assert losses[0] != losses[1] and abs(losses[0] / losses[1] - 1) < 0.01
 
 
 def test_a_stage_that_takes_too_long_is_stopped(tmp_path):
