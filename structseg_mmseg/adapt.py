@@ -8,7 +8,6 @@ from typing import Any, Dict, List, Set, Tuple
 import cv2
 import mmcv
 import mmseg
-import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.runner.checkpoint import CheckpointLoader
@@ -18,7 +17,7 @@ from mmseg.models.segmentors import EncoderDecoder
 from mmseg.registry import DATASETS, MODELS
 from rich.progress import track
 
-from structseg_mmseg.datasets import IMAGES, VIDEOS
+from structseg_mmseg.datasets import IMAGES, VIDEOS, evenly_spread
 from structseg_mmseg.datasets.seeded import seed_generators
 from structseg_mmseg.engine.checkpoint import check_fit
 from structseg_mmseg.errors import MIM, InputError
@@ -281,10 +280,11 @@ def method_of(measured: Measured, method: str, max_iters: int,
     """
     base, dacs, mic = (Config.fromfile(MIM / f'configs/_base_/methods/{name}.py')
                        for name in ('structseg', 'dacs', 'mic'))
-    short = max_iters < LONG
+    short, published = max_iters < LONG, mic.mic.self_training
     base.terms.self_training = dict(
         {key: dacs.dacs.self_training[key] for key in ('type', 'ema_at', 'jitter')},
-        threshold=0.9 if short else 0.968, alpha=0.99 if short else 0.999)
+        threshold=0.9 if short else published.threshold,
+        alpha=0.99 if short else published.alpha)
     base.terms.masked = dict(mic.mic.masked, block=max(1, round(side / 16)))
     width = max(measured.stride, min(512, 2 ** measured.in_channels.bit_length()))
     base.terms.reconstruction.decoder.update(
@@ -359,8 +359,7 @@ def sizes_of(dataset: dict) -> Tuple[Set[tuple], Set[tuple]]:
     """Sizes (height, width) of some images, as they are and as the pipeline gives them."""
     images = DATASETS.build(dataset)
     seed_generators(0)  # its transforms may be random
-    chosen = np.linspace(0, len(images) - 1, min(SAMPLE, len(images))).round().astype(int)
-    samples = [images[int(index)] for index in chosen]
+    samples = [images[index] for index in evenly_spread(images, SAMPLE)]
     return ({sample['data_samples'].ori_shape[:2] for sample in samples},
             {tuple(sample['inputs'].shape[-2:]) for sample in samples})
 

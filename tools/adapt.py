@@ -20,7 +20,7 @@ import os
 import runpy
 import sys
 from pathlib import Path
-from typing import Dict, List
+from typing import Dict
 
 import cv2
 import mmcv
@@ -34,7 +34,7 @@ from mmseg.models.segmentors import EncoderDecoder
 from mmseg.registry import DATASETS, RUNNERS
 
 from structseg_mmseg import adapt
-from structseg_mmseg.datasets import UnreadableInputError
+from structseg_mmseg.datasets import UnreadableInputError, evenly_spread
 from structseg_mmseg.engine.adabn import build_statistics_dataloader, write_estimated
 from structseg_mmseg.engine.checkpoint import last_sound_checkpoint, load_safely
 from structseg_mmseg.engine.hooks import LabelFreeHook
@@ -43,9 +43,9 @@ from structseg_mmseg.errors import InputError, one_sentence_errors, sentence_of
 TOOLS = Path(__file__).parent
 DRAWN = 6  # images of the target, evenly spread
 OPACITY = 0.5  # of their predictions
+SCORED = 100  # likewise
 SOURCE, TARGET = 'mIoU on the source', 'agreement on the target'
-SCORED = 100  # images of the target, evenly spread
-LOST = 2.  # points of it that ask for a remedy
+LOST = 2.  # points of mIoU on the source that ask for a remedy
 
 
 def main() -> None:
@@ -163,14 +163,9 @@ class Steps:
         colours = np.random.default_rng(0).integers(0, 256, (number, 3))
         self.palette = np.array(meta.get('palette') or colours, np.uint8)[:, ::-1]  # BGR
         self.images = DATASETS.build(seen)
-        self.samples = [self.images[index] for index in self.chosen(DRAWN)]
+        self.samples = [self.images[index] for index in evenly_spread(self.images, DRAWN)]
         self.tiles = [[mmcv.imread(sample['data_samples'].img_path)] for sample in self.samples]
         self.folder = work_dir / 'target'
-
-    def chosen(self, number: int) -> List[int]:
-        """Indices of at most so many of the target's images, evenly spread."""
-        number = min(number, len(self.images))
-        return np.linspace(0, len(self.images) - 1, number).round().astype(int).tolist()
 
     @torch.no_grad()
     def add(self, step: str, checkpoint: str) -> None:
@@ -196,7 +191,7 @@ class Steps:
 
     def agreement(self) -> float:
         """The ``agreement`` of :class:`LabelFreeMetric`, the best score without labels so far."""
-        hook, chosen = LabelFreeHook(), self.chosen(SCORED)
+        hook, chosen = LabelFreeHook(), evenly_spread(self.images, SCORED)
         for index in chosen:
             batch = pseudo_collate([self.images[index]])
             hook.after_val_iter(self.runner, index, batch, self.runner.model.val_step(batch))

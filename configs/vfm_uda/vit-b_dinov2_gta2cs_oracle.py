@@ -1,14 +1,8 @@
 # Trained on the labels of the target, which adaptation never reads: what there is to gain.
-# Statistics to $CITYSCAPES/class_pixels.json.
-_base_ = 'vit-b_dinov2_gta2cs_source-only.py'
-train_dataloader = dict(
-    dataset=dict(
-        statistics=f'{_base_.cityscapes_root}/class_pixels.json',
-        dataset=dict(
-            type='CityscapesLabelIdsDataset',
-            data_root=_base_.cityscapes_root,
-            data_prefix=dict(img_path='leftImg8bit/train', seg_map_path='gtFine/train'),
-            pipeline=[
-                _base_.load, *_base_.labels, _base_.target_resize, *_base_.source_steps[:-1],
-                _base_.jitter, _base_.pack
-            ])))
+_base_ = [
+    '../_base_/models/vfm-uda_vit-b_dinov2.py',
+    '../_base_/datasets/cityscapes_1024x1024_rcs_oracle.py',
+    '../_base_/schedules/schedule_40k_vfm-uda_supervised.py', '../_base_/default_runtime.py'
+]
+model = dict(backbone=dict(mask_token=False))
+default_hooks = dict(checkpoint=dict(interval=4000), panel=dict(interval=4000))

@@ -1,11 +1,17 @@
-from typing import Set
+from typing import List, Set, Sized
 
+import numpy as np
 from mmseg.registry import DATASETS
 
 from .label_ids import LabelIdsDataset
 
 IMAGES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
 VIDEOS = ('.avi', '.m4v', '.mkv', '.mov', '.mp4', '.webm')
+
+
+def evenly_spread(dataset: Sized, number: int) -> List[int]:
+    """Indices of at most so many samples of a data set, from its first to its last."""
+    return np.linspace(0, len(dataset) - 1, min(number, len(dataset))).round().astype(int).tolist()
 
 
 @DATASETS.register_module()

@@ -1,12 +1,11 @@
 """BatchNorm statistics re-estimated on unlabelled images (AdaBN, Li et al. 2016)."""
-import os
 from copy import deepcopy
 from typing import Iterable
 
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.runner import Runner
-from mmengine.runner.checkpoint import CheckpointLoader, save_checkpoint, weights_to_cpu
+from mmengine.runner.checkpoint import CheckpointLoader, weights_to_cpu
 from mmseg.models.segmentors import BaseSegmentor
 from mmseg.registry import MODELS
 from rich.progress import track
@@ -14,7 +13,7 @@ from torch import nn
 from torch.optim.swa_utils import update_bn
 from torch.utils.data import DataLoader
 
-from structseg_mmseg.engine.checkpoint import check_fit
+from structseg_mmseg.engine.checkpoint import check_fit, write_checkpoint
 from structseg_mmseg.errors import InputError
 from structseg_mmseg.models.adaptation.batch_statistics import live_norms
 
@@ -115,6 +114,4 @@ def write_estimated(model: BaseSegmentor, saved: dict, dataloader: DataLoader, o
     estimate_statistics(model.to(get_device()), track(dataloader, 'estimating statistics'))
     ours = weights_to_cpu(model.state_dict())
     state = {key: ours.get(key, value) for key, value in state.items()}
-    # It gets its name once it is complete.
-    save_checkpoint(dict(meta=saved.get('meta', {}), state_dict=state), f'{out}.part')
-    os.replace(f'{out}.part', out)
+    write_checkpoint(state, out, saved.get('meta'))

@@ -5,14 +5,14 @@ import pickle
 import re
 import zipfile
 from pathlib import Path
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Dict, Optional
 
 import numpy as np
 import torch
 from mmengine.logging import print_log
 from mmengine.logging.history_buffer import HistoryBuffer
-from mmengine.runner.checkpoint import CheckpointLoader
-from torch import nn
+from mmengine.runner.checkpoint import CheckpointLoader, save_checkpoint
+from torch import Tensor, nn
 
 from structseg_mmseg.errors import InputError
 from structseg_mmseg.models.segmentors import AdaptationSegmentor
@@ -83,6 +83,12 @@ def load_from_local(filename: str, map_location: Any = None) -> dict:
         raise InputError(f'{filename} holds a {type(checkpoint).__name__}, no state dict: '
                          'give a checkpoint of mmengine')
     return checkpoint
+
+
+def write_checkpoint(state: Dict[str, Tensor], path: str, meta: Optional[dict] = None) -> None:
+    """Write weights as a checkpoint, which gets its name once it is complete."""
+    save_checkpoint(dict(meta=meta or {}, state_dict=state), f'{path}.part')
+    os.replace(f'{path}.part', path)
 
 
 def last_sound_checkpoint(work_dir: str) -> Optional[str]:

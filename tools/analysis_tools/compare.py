@@ -31,6 +31,7 @@ from mmseg.models import BaseSegmentor
 from mmseg.registry import DATASETS
 from rich.progress import track
 
+from structseg_mmseg.datasets import evenly_spread
 from structseg_mmseg.engine.checkpoint import load_safely
 from structseg_mmseg.errors import InputError, one_sentence_errors
 from structseg_mmseg.visualization import draw_bars
@@ -180,10 +181,6 @@ class Row:
 def image_name(dataset: BaseSegDataset, path: str) -> str:
     # A ConcatDataset has no suffix of its own.
     return Path(path).name.removesuffix(getattr(dataset, 'img_suffix', Path(path).suffix))
-
-
-def evenly_spread(dataset: BaseSegDataset, number: int) -> np.ndarray:
-    return np.linspace(0, len(dataset) - 1, min(number, len(dataset))).round().astype(int)
 
 
 def indices_of(dataset: BaseSegDataset, images: List[str]) -> List[int]:

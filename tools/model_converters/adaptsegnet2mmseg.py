@@ -8,18 +8,17 @@ heads have dilations: two are active in AdaptSegNet's code (see its as-released 
 ADVENT's (--config configs/advent/deeplabv2_r101_gta2cs_advent.py).
 """
 import argparse
-import os
 import re
 from typing import Dict, Optional, Tuple
 
 import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
-from mmengine.runner.checkpoint import save_checkpoint
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
-from structseg_mmseg.engine.checkpoint import check_fit, load_from_local, load_safely
+from structseg_mmseg.engine.checkpoint import (check_fit, load_from_local, load_safely,
+                                               write_checkpoint)
 from structseg_mmseg.errors import InputError, one_sentence_errors
 
 CONFIG = 'configs/adaptsegnet/deeplabv2_r101_gta2cs_adaptsegnet-as-released.py'
@@ -94,9 +93,7 @@ def main() -> None:
     state, left_out = convert(checkpoint.get('state_dict', checkpoint), model, args.checkpoint)
     for key, reason in left_out.items():
         print(f'left out: {key} ({reason})')
-    # It gets its name once it is complete.
-    save_checkpoint(dict(meta={}, state_dict=state), f'{args.out}.part')
-    os.replace(f'{args.out}.part', args.out)
+    write_checkpoint(state, args.out)
     print(f'{args.out} has {len(state)} keys of {args.config}')
 
 

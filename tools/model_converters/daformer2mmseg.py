@@ -8,18 +8,17 @@ and, where CONFIG has such terms, the teacher (tested and exported with
 model.test_cfg.model='teacher') and the ImageNet copy.
 """
 import argparse
-import os
 import re
 from typing import Dict, List, Optional, Tuple
 
 import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
-from mmengine.runner.checkpoint import save_checkpoint
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
-from structseg_mmseg.engine.checkpoint import check_fit, load_from_local, load_safely
+from structseg_mmseg.engine.checkpoint import (check_fit, load_from_local, load_safely,
+                                               write_checkpoint)
 from structseg_mmseg.errors import InputError, one_sentence_errors
 from structseg_mmseg.models.backbones import TwoScales
 from structseg_mmseg.models.terms import Distillation, PseudoLabels
@@ -158,9 +157,7 @@ def main() -> None:
     state, left_out = convert(checkpoint, model, args.checkpoint)
     for line in left_out:
         print(f'left out: {line}')
-    # It gets its name once it is complete.
-    save_checkpoint(dict(meta={}, state_dict=state), f'{args.out}.part')
-    os.replace(f'{args.out}.part', args.out)
+    write_checkpoint(state, args.out)
     print(f'{args.out} has {len(state)} keys of {args.config}')
 
 
