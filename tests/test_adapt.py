@@ -421,12 +421,15 @@ def test_the_whole_case_of_the_docs(tmp_path, monkeypatch):
 
 
 def test_a_model_without_its_data(own, data):
-    """Such as one of the zoo: nothing is scored."""
+    """Such as one of the zoo: nothing is scored on the source."""
     (own / 'no_data.py').write_text(
         "_base_ = 'own.py'\nval_dataloader = dict(dataset=dict(data_root='nowhere'))\n")
     done = call('adapt.py', 'no_data.py', '--checkpoint', 'own.pth', '--target', data / 'target',
                 '--method', 'statistics')
     assert 'no step is scored on the source: ' in done.stdout
+    *_, header, before, after, _ = done.stdout.strip().splitlines()
+    assert header.strip() == 'agreement on the target'
+    assert [line.split()[0] for line in (before, after)] == ['before', 'statistics']
     assert (own / 'my_adaptation.pth').exists()
 
 

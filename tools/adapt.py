@@ -97,8 +97,7 @@ def main() -> None:
         torch.cuda.empty_cache()
         train(out, work_dir)
         steps.add('trained', last_sound_checkpoint(str(work_dir)))
-    if steps.has_source:
-        print(steps.table())
+    print(steps.table())
     print(f'{work_dir}/target: target images, and predictions of: {", ".join(steps.scores)}')
 
 
@@ -136,7 +135,7 @@ def train(config: Path, work_dir: Path) -> None:
 
 
 class Steps:
-    """The steps of an adaptation: their scores on the source, and pictures of the target.
+    """The steps of an adaptation: their scores, and pictures of the target.
 
     Args:
         cfg (Config): The supervised training's.
@@ -171,9 +170,9 @@ class Steps:
     def add(self, step: str, checkpoint: str) -> None:
         """Score a checkpoint, and draw its predictions beside those of the steps before."""
         self.runner.load_checkpoint(checkpoint)
-        self.scores[step] = self.score() if self.has_source else {}
+        of_source = {SOURCE: self.score()} if self.has_source else {}
         self.runner.model.eval()
-        self.scores[step][TARGET] = self.agreement()
+        self.scores[step] = {**of_source, TARGET: self.agreement()}
         for number, (sample, tiles) in enumerate(zip(self.samples, self.tiles)):
             (predicted, ) = self.runner.model.test_step(pseudo_collate([sample]))
             mask = self.palette[predicted.pred_sem_seg.data[0].cpu().numpy()]
@@ -181,13 +180,13 @@ class Steps:
             name = Path(sample['data_samples'].img_path).stem
             mmcv.imwrite(cv2.hconcat(tiles), str(self.folder / f'{number}_{name}.png'))
 
-    def score(self) -> Dict[str, float]:
-        """Scores of the weights that the runner has, by what they are to be called."""
+    def score(self) -> float:
+        """mIoU on the source of the weights that the runner has, in percent."""
         results = self.runner.test()
         if 'mIoU' not in results:
             raise InputError("val_evaluator gives no mIoU: set iou_metrics=['mIoU'] of mmseg's "
                              'IoUMetric')
-        return {SOURCE: results['mIoU']}
+        return results['mIoU']
 
     def agreement(self) -> float:
         """The ``agreement`` of :class:`LabelFreeMetric`, the best score without labels so far."""
