@@ -39,6 +39,8 @@ LONG = 10_000  # iterations from which on self-training's published settings sui
 FRAMES = 100  # of a video that is too short for one each second
 SAMPLE = 4  # images of each domain whose sizes are looked at
 SIDE = 128  # of the images that a network is measured on, in pixels: 4 positions at stride 32
+SCORED = 100  # images of the target, evenly spread, in each score without labels
+BEST = 'agreement'  # that of LabelFreeMetric which can be trusted most: docs/label_free_scores.md
 WIDTH = 100  # of a line
 
 
@@ -352,6 +354,7 @@ def inference_loader(cfg: Config, folder: Path) -> dict:
         raise InputError('the config has neither test_dataloader nor val_dataloader, whose '
                          'pipeline target images could share: set one')
     return dict(batch_size=1, num_workers=loader.get('num_workers', 0),
+                sampler=dict(type='DefaultSampler', shuffle=False),
                 dataset=target_dataset(folder, fitted(pipeline_of(loader.dataset))[0]))
 
 
@@ -438,7 +441,12 @@ def adaptation(cfg: Config, base: str, checkpoint: str, target: Target, method: 
     if isinstance(cfg.get('param_scheduler'), dict):
         sections.append(('A list, so that it is the schedule of each optimizer.',
                          dict(param_scheduler=[cfg.param_scheduler.to_dict()])))
-    sections.append(('As configs/_base_/default_runtime.py.', _runtime(cfg)))
+    validates = cfg.get('val_dataloader') is not None
+    scored = (f' Each validation also scores {SCORED} target images without labels, and the best '
+              'by that score is kept: docs/label_free_scores.md.') * validates
+    sections.append((
+        f'As configs/_base_/default_runtime.py.{scored}',
+        _runtime(cfg, inference_loader(cfg, target.folder) if validates else {})))
     sections.insert(0, (
         f'{method}: {Path(base).stem} adapts to {target.folder}. The schedule is that of the '
         'supervised training; as load_from has its result, lower rates and less of it may do.',
@@ -511,17 +519,26 @@ def _optim_wrapper(cfg: Config, optimizers: dict) -> dict:
         **optimizers)
 
 
-def _runtime(cfg: Config) -> Dict[str, Any]:
-    """What a training of this package needs and the base lacks."""
+def _runtime(cfg: Config, scored: dict) -> Dict[str, Any]:
+    """What a training of this package needs and the base lacks.
+
+    Args:
+        cfg (Config): The base.
+        scored (dict): Config of the loader of images to be scored without labels, or empty.
+    """
     base = Config.fromfile(MIM / 'configs/_base_/default_runtime.py', import_custom_modules=False)
     theirs = [hook.to_dict() for hook in cfg.get('custom_hooks') or []]
-    hooks = [dict(type=hook) for hook in ('InputCheckHook', 'SyncBuffersHook')]
+    hooks: List[Dict[str, Any]] = [
+        dict(type=hook) for hook in ('InputCheckHook', 'SyncBuffersHook')]
     saves = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
     interval = saves.get('interval', base.default_hooks.checkpoint.interval)
     default_hooks = dict(
         checkpoint=dict(type='AtomicCheckpointHook', by_epoch=False, interval=interval),
         summary=dict(type='SummaryHook'), panel=dict(type='PanelHook', interval=interval),
         watch=dict(type='WatchHook'))
+    if scored:
+        hooks.append(dict(type='LabelFreeHook', images=SCORED, dataloader=scored))
+        default_hooks['checkpoint'].update(save_best=BEST, rule='greater')
     keys = dict(
         runner_type=base.runner_type,
         model_wrapper_cfg=_replacing(cfg, 'model_wrapper_cfg', base.model_wrapper_cfg.to_dict()),

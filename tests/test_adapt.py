@@ -228,7 +228,8 @@ def test_only_the_difference_is_written(method, tmp_path):
         adapt.Measured(2, 112, 16, 4))
     keys = re.findall(r'^(\w+) =', text, re.MULTILINE)
     optimizers = ['optim_wrapper'] if method == 'output-level' else []
-    assert keys == ['_base_', 'model', 'load_from', *optimizers, 'target_dataloader']
+    assert keys == ['_base_', 'model', 'load_from', *optimizers, 'target_dataloader',
+                    'default_hooks', 'custom_hooks']
     assert 'segmentor' not in text.split('load_from')[1]
 
 
@@ -409,6 +410,7 @@ def test_the_whole_case_of_the_docs(tmp_path, monkeypatch):
     *lines, last = out.getvalue().strip().splitlines()
     steps = [line.split()[0] for line in lines if re.search(r' \([+-]\d+\.\d\d\)', line)]
     assert steps == ['before', 'statistics', 'trained']
+    assert list((tmp_path / 'work_dirs/my_adaptation').glob('best_agreement_iter_2.pth'))
     assert last == ('work_dirs/my_adaptation/target: target images, and predictions of: before, '
                     'statistics, trained')
     pictures = sorted((tmp_path / 'work_dirs/my_adaptation/target').iterdir())

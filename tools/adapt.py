@@ -12,7 +12,9 @@ writes a config that inherits CONFIG, and checks it as tools/check.py does.
 Then, whatever the method, it re-estimates the running statistics of batch normalisation on the
 images, without training, into OUT with the suffix ``.pth``, a checkpoint for CONFIG; for
 ``--method statistics`` that is all. ``--train`` goes on to train in work_dirs/OUT. The last thing
-printed is a table: mIoU on CONFIG's own validation data after each step. Predictions of each step
+printed is a table, a line for each step: mIoU on CONFIG's own validation data, and the agreement
+of predictions for target images with those for their mirror images. Where a checkpoint of the
+training agrees more than the last one, it has a line, too. Predictions of each step
 for some images are drawn into work_dirs/OUT/target.
 """
 import argparse
@@ -43,7 +45,6 @@ from structseg_mmseg.errors import InputError, one_sentence_errors, sentence_of
 TOOLS = Path(__file__).parent
 DRAWN = 6  # images of the target, evenly spread
 OPACITY = 0.5  # of their predictions
-SCORED = 100  # likewise
 SOURCE, TARGET = 'mIoU on the source', 'agreement on the target'
 LOST = 2.  # points of mIoU on the source that ask for a remedy
 
@@ -82,7 +83,7 @@ def main() -> None:
         runpy.run_path(str(TOOLS / 'check.py'), run_name='__main__')
 
     work_dir = Path('work_dirs', out.stem)
-    steps = Steps(cfg, seen['dataset'], saved, work_dir)
+    steps = Steps(cfg, seen, saved, work_dir)
     steps.add('before', args.checkpoint)
     why_not = estimate(model, saved, seen, str(estimated))
     if not why_not:
@@ -96,7 +97,11 @@ def main() -> None:
         del model
         torch.cuda.empty_cache()
         train(out, work_dir)
-        steps.add('trained', last_sound_checkpoint(str(work_dir)))
+        last = last_sound_checkpoint(str(work_dir))
+        steps.add('trained', last)
+        for best in work_dir.glob(f'best_{adapt.BEST}_*.pth'):
+            if not best.stem.endswith(Path(last).stem):
+                steps.add('agrees most', str(best))
     print(steps.table())
     print(f'{work_dir}/target: target images, and predictions of: {", ".join(steps.scores)}')
 
@@ -139,7 +144,7 @@ class Steps:
 
     Args:
         cfg (Config): The supervised training's.
-        seen (dict): Config of the target's images, as inference sees them.
+        seen (dict): Config of a loader of the target's images, as inference sees them.
         saved (dict): The supervised training's checkpoint, which may know the classes' colours.
         work_dir (Path): A folder to write to.
 
@@ -161,8 +166,9 @@ class Steps:
         number = self.runner.model.num_classes
         colours = np.random.default_rng(0).integers(0, 256, (number, 3))
         self.palette = np.array(meta.get('palette') or colours, np.uint8)[:, ::-1]  # BGR
-        self.images = DATASETS.build(seen)
-        self.samples = [self.images[index] for index in evenly_spread(self.images, DRAWN)]
+        self.target = LabelFreeHook(seen, adapt.SCORED)
+        images = DATASETS.build(seen['dataset'])
+        self.samples = [images[index] for index in evenly_spread(images, DRAWN)]
         self.tiles = [[mmcv.imread(sample['data_samples'].img_path)] for sample in self.samples]
         self.folder = work_dir / 'target'
 
@@ -172,7 +178,8 @@ class Steps:
         self.runner.load_checkpoint(checkpoint)
         of_source = {SOURCE: self.score()} if self.has_source else {}
         self.runner.model.eval()
-        self.scores[step] = {**of_source, TARGET: self.agreement()}
+        self.scores[step] = {
+            **of_source, TARGET: self.target.scores_of_loader(self.runner)[adapt.BEST]}
         for number, (sample, tiles) in enumerate(zip(self.samples, self.tiles)):
             (predicted, ) = self.runner.model.test_step(pseudo_collate([sample]))
             mask = self.palette[predicted.pred_sem_seg.data[0].cpu().numpy()]
@@ -187,14 +194,6 @@ class Steps:
             raise InputError("val_evaluator gives no mIoU: set iou_metrics=['mIoU'] of mmseg's "
                              'IoUMetric')
         return results['mIoU']
-
-    def agreement(self) -> float:
-        """The ``agreement`` of :class:`LabelFreeMetric`, the best score without labels so far."""
-        hook, chosen = LabelFreeHook(), evenly_spread(self.images, SCORED)
-        for index in chosen:
-            batch = pseudo_collate([self.images[index]])
-            hook.after_val_iter(self.runner, index, batch, self.runner.model.val_step(batch))
-        return hook.metric.evaluate(len(chosen))['agreement']
 
     def table(self) -> str:
         """All scores, one step a line, with differences from the first, and what they ask for."""
