@@ -32,7 +32,8 @@ def test_all_configs_are_there():
         'deeplabv2_effnet-lite0_game2video', 'segformer_effnet-lite0_game2video',
         'segformer_effnet-lite0_game2cityscapes')]
     expected += ['segformer_effnet-lite0_game2cityscapes_source-only_uncropped']
-    expected += ['segformer_effnet-lite0_demo', 'segformer_effnet-lite0_demo_source-only']
+    expected += [f'segformer_effnet-lite0_demo{suffix}'
+                 for suffix in ('', '_source-only', '_output-level')]
     expected += [f'deeplabv2_r101_{data}' for data in (
         'synthia2cs', 'cs2acdc', 'cs2acdc-night', 'cs2darkzurich')]
     expected += ['segformer_mit-b0_gta2cs', 'deeplabv3plus_r50_gta2cs']

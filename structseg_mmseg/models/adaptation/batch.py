@@ -37,6 +37,17 @@ class Batch:
         return torch.cat([sample.gt_sem_seg.data for sample in self.data_samples])
 
     @property
+    def shown(self) -> Tensor:
+        """Pixels of the images, not of what the preprocessor has padded, bool (N, H, W)."""
+        shown = torch.ones_like(self.inputs[:, 0], dtype=torch.bool)
+        height, width = shown.shape[1:]
+        for image, sample in zip(shown, self.data_samples):
+            _, right, _, bottom = sample.metainfo.get('padding_size', (0, 0, 0, 0))
+            image[height - bottom:] = False
+            image[:, width - right:] = False
+        return shown
+
+    @property
     def trusted(self) -> Optional[Tensor]:
         """Pixels whose pseudo-labels count (:class:`PackTrusted`), bool (N, H, W); None: all."""
         if not all('trusted' in sample for sample in self.data_samples):

@@ -30,6 +30,7 @@ class PseudoLabels(Term):
 
     .. math:: q = \mathrm{mean}_j \, [\max_c p_{jc} \ge \tau].
 
+    Pixels that the preprocessor has padded get the label to be ignored, and do not count in q.
     Other terms find both in ``batches['target']``, so this one comes before them. The teacher is
     a copy of the student without auxiliary head and terms, made once weights are loaded; it is part
     of checkpoints, and the same on all ranks but for statistics of batch normalisation. With
@@ -158,11 +159,14 @@ class PseudoLabels(Term):
         if self.mirrored:
             softmax = (softmax + self._softmax(batch.inputs.flip(-1)).flip(-1)) / 2
         probability, labels = softmax.max(dim=1)
-        q = (probability >= self.threshold).to(probability).mean(dim=(1, 2))
+        shown = batch.shown
+        sure, pixels = (pixel.to(probability).sum(dim=(1, 2)) for pixel in (
+            (probability >= self.threshold) & shown, shown))
         if self.q_of == 'batch':
-            mean = q.mean()
-            all_reduce(mean, 'mean')
-            q = mean.expand_as(q)
+            sure, pixels = sure.sum(), pixels.sum()
+            all_reduce(sure)
+            all_reduce(pixels)
+        q = sure / pixels
         self.confident = q.mean()
         top, bottom = self.margins
         height = labels.shape[1]
@@ -171,7 +175,7 @@ class PseudoLabels(Term):
         weights = q.view(-1, 1, 1) * inside.view(1, -1, 1).expand_as(probability)
         if batch.trusted is not None:
             weights = weights * batch.trusted
-        return labels, weights
+        return labels.where(shown, self.teacher.decode_head.ignore_index), weights
 
     def _softmax(self, inputs: Tensor) -> Tensor:
         """The teacher's, (N, C, H, W)."""

@@ -1,6 +1,7 @@
 """Self-training against a sequential procedure written apart, and in closed form."""
 import colorsys
 from copy import deepcopy
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -293,7 +294,7 @@ def labelling(logits, **options) -> PseudoLabels:
     term = PseudoLabels(num_classes=logits.shape[1], **options)
 
     class Given(nn.Module):
-        decode_head, align_corners = None, False
+        decode_head, align_corners = SimpleNamespace(ignore_index=255), False
 
         def forward(self, inputs):
             return logits
@@ -339,6 +340,20 @@ def test_margins_have_no_weight_but_count_in_q():
     trusted = torch.tensor([True, True, False, True, True]).view(1, 5, 1)
     batch.data_samples[0].trusted = PixelData(data=trusted)
     assert term.pseudo_labels(batch)[1][0, :, 0].tolist() == pytest.approx([0, 0.4, 0, 0, 0])
+
+
+@pytest.mark.parametrize('q_of,expected', [('image', (1, 1 / 2)), ('batch', (5 / 6, 5 / 6))])
+def test_padding_has_no_label_and_does_not_count_in_q(q_of, expected):
+    logits = torch.zeros(2, 2, 2, 4)
+    logits[0, 1], logits[1, 1, 0] = 100, 100  # all of the first image, a row of the second
+    term = labelling(logits, q_of=q_of)
+    padded = images(2, 2, 4)
+    # As mmseg's preprocessor notes it: the first image has 1 of 2 rows, the second 1 of 4 columns.
+    for sample, padding in zip(padded.data_samples, ((0, 0, 0, 1), (0, 3, 0, 0))):
+        sample.set_metainfo(dict(padding_size=padding))
+    labels, weights = term.pseudo_labels(padded)
+    assert labels.tolist() == [[[1] * 4, [255] * 4], [[1, 255, 255, 255], [0, 255, 255, 255]]]
+    assert weights[:, 0, 0].tolist() == pytest.approx(expected)
 
 
 @pytest.mark.parametrize('ema_at,expected', [
