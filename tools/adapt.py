@@ -19,8 +19,6 @@ for some images are drawn into work_dirs/OUT/target.
 """
 import argparse
 import os
-import runpy
-import sys
 from pathlib import Path
 from typing import Dict
 
@@ -36,13 +34,13 @@ from mmseg.models.segmentors import EncoderDecoder
 from mmseg.registry import DATASETS, RUNNERS
 
 from structseg_mmseg import adapt
+from structseg_mmseg.check import check, report
 from structseg_mmseg.datasets import UnreadableInputError, evenly_spread
 from structseg_mmseg.engine.adabn import build_statistics_dataloader, write_estimated
 from structseg_mmseg.engine.checkpoint import last_sound_checkpoint, load_safely
 from structseg_mmseg.engine.hooks import LabelFreeHook
 from structseg_mmseg.errors import InputError, one_sentence_errors, sentence_of
 
-TOOLS = Path(__file__).parent
 DRAWN = 6  # images of the target, evenly spread
 OPACITY = 0.5  # of their predictions
 SOURCE, TARGET = 'mIoU on the source', 'agreement on the target'
@@ -79,8 +77,7 @@ def main() -> None:
             cfg, os.path.relpath(path, out.parent), os.path.abspath(args.checkpoint), target,
             args.method, adapt.measure(model, args.method)))
         print(f'wrote {out}, which adapts {path}; target images: {target.note}', flush=True)
-        sys.argv = ['check.py', str(out)]
-        runpy.run_path(str(TOOLS / 'check.py'), run_name='__main__')
+        report(check(Config.fromfile(out)))
 
     work_dir = Path('work_dirs', out.stem)
     steps = Steps(cfg, seen, saved, work_dir)

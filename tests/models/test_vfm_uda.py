@@ -8,11 +8,11 @@ from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmseg.registry import MODELS
 
+from structseg_mmseg.export import export, plain_config
 from structseg_mmseg.models.wrappers import AdaptationDistributedDataParallel
 from tests.helpers.models import NUM_CLASSES, build, domains, iterate, model_cfg, optim_cfg
 from tests.helpers.runs import assert_equal_checkpoints, process_group, runner_cfg, train
 from tests.helpers.timm import DINOV2
-from tests.helpers.tools import load
 
 RANKS = 2
 HEAD = dict(type='VFMUDAHead', in_channels=64, num_classes=NUM_CLASSES, align_corners=False,
@@ -84,12 +84,11 @@ def test_export_at_another_size(tmp_path):
     """What a plain EncoderDecoder loads; in both formats to other sizes than that of the trace."""
     pytest.importorskip('onnxruntime')
     trained = build(double=False, cfg=cfg()).eval()
-    tool = load('export.py')
-    plain = MODELS.build(tool.plain_config(Config(dict(
+    plain = MODELS.build(plain_config(Config(dict(
         model=cfg(), test_dataloader=dict(dataset=dict(pipeline=[]))))).model).eval()
     plain.load_state_dict({name: value for name, value in trained.state_dict().items()
                            if not name.startswith('terms')}, strict=True)
     x = torch.randn(1, 3, 45, 67)
     assert torch.equal(trained(x), plain(x))
-    tool.export(plain, tmp_path, (56, 84))  # compares the logits at a second size
+    export(plain, tmp_path, (56, 84))  # compares the logits at a second size
     assert {path.name for path in tmp_path.iterdir()} == {'model.pt2', 'model.onnx'}

@@ -13,9 +13,10 @@ from mmseg.apis import inference_model, init_model
 from mmseg.registry import MODELS
 from torch import nn
 
+from structseg_mmseg.export import export
 from tests.helpers.data import write_image
 from tests.helpers.models import NUM_CLASSES, model_cfg
-from tests.helpers.tools import call, fails, load
+from tests.helpers.tools import call, fails
 
 TERMS = model_cfg()['terms']
 MODELS_BY_NAME = {
@@ -132,7 +133,7 @@ def test_pooling_that_rounds_up(tmp_path):
     cfg.pop('terms')
     cfg.backbone.type = 'DeepLabResNet'
     model = MODELS.build(cfg).eval()
-    load('export.py').export(model, tmp_path, (64, 96))
+    export(model, tmp_path, (64, 96))
     equal_logits(model, tmp_path)
 
 
