@@ -43,7 +43,7 @@ class RareClassSampling(Dataset):
                  min_pixels: Natural = 3000,
                  min_crop_ratio: Weight = 0.5) -> None:
         if not temperature > 0:
-            raise InputError(f'temperature of a RareClassSampling is {temperature!r}: give a '
+            raise InputError(f'temperature of RareClassSampling is {temperature!r}: give a '
                              'number above 0')
         self.dataset: BaseDataset = DATASETS.build(dataset)
         self.statistics = statistics

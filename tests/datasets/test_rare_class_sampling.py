@@ -70,7 +70,7 @@ def test_a_crop_has_enough_of_the_class(root):
 @pytest.mark.parametrize('options,message', [
     (dict(statistics='none.json'), 'no file none.json of class statistics: write it by tools'),
     (dict(min_pixels=1000), 'no image has more than 1000 pixels of a class: lower min_pixels'),
-    (dict(temperature=0.), 'temperature of a RareClassSampling is 0.0: give a number above 0')])
+    (dict(temperature=0.), 'temperature of RareClassSampling is 0.0: give a number above 0')])
 def test_what_does_not_go_is_named(root, options, message):
     with pytest.raises(InputError, match=message):
         sampling(root, **options).full_init()

@@ -181,7 +181,7 @@ def test_the_game_pulls_in_the_right_direction(mode):
 
 @pytest.mark.parametrize('key', ['mode', 'size', 'of', 'head'])
 def test_unknown_choices_are_named(key):
-    with pytest.raises(InputError, match=f"{key} of an Adversary is 'other': choose one of"):
+    with pytest.raises(InputError, match=f"{key} of Adversary is 'other': choose "):
         adversary(**{'mode': 'minimax', key: 'other'})
 
 

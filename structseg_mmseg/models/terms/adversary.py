@@ -77,9 +77,7 @@ class Adversary(Term):
                 ('mode', mode, self.modes), ('size', size, ('logits', 'image')),
                 ('of', of, ('softmax', 'logits', 'entropy', 'features')),
                 ('head', head, ('decode_head', 'auxiliary_head'))):
-            if value not in choices:
-                raise InputError(f'{key} of an Adversary is {value!r}: choose one of '
-                                 f'{", ".join(choices)}')
+            self._chosen(key, value, choices)
         if of == 'features' and 'in_channels' not in discriminator:
             raise InputError("an Adversary of='features' needs discriminator.in_channels: set it "
                              'to the width of the last features')

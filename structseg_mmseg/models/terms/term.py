@@ -50,13 +50,13 @@ class Term(BaseModule):
 
     def _chosen(self, key: str, value: str, choices: Tuple[str, ...]) -> str:
         if value not in choices:
-            raise InputError(f'{key} of a {type(self).__name__} is {value!r}: choose '
+            raise InputError(f'{key} of {type(self).__name__} is {value!r}: choose '
                              f'{" or ".join(choices)}')
         return value
 
     def _within(self, key: str, value: float) -> float:
         if not 0 <= value <= 1:
-            raise InputError(f'{key} of a {type(self).__name__} is {value!r}: give a number from 0 '
+            raise InputError(f'{key} of {type(self).__name__} is {value!r}: give a number from 0 '
                              'to 1')
         return value
 

@@ -97,8 +97,8 @@ def test_labels_come_first(terms):
 
 
 @pytest.mark.parametrize('options,message', [
-    (dict(ratio=1.2), 'ratio of a MaskedConsistency is 1.2: give a number from 0 to 1'),
-    (dict(images='all'), "images of a MaskedConsistency is 'all': choose target or source or")])
+    (dict(ratio=1.2), 'ratio of MaskedConsistency is 1.2: give a number from 0 to 1'),
+    (dict(images='all'), "images of MaskedConsistency is 'all': choose target or source or")])
 def test_bad_settings_are_named(options, message):
     with pytest.raises(InputError, match=message):
         MaskedConsistency(num_classes=NUM_CLASSES, **options)

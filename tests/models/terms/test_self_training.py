@@ -489,10 +489,10 @@ def test_modes_of_the_teacher():
 
 
 @pytest.mark.parametrize('options,message', [
-    (dict(threshold=1.5), 'threshold of a SelfTraining is 1.5: give a number from 0 to 1'),
-    (dict(alpha=-0.1), 'alpha of a SelfTraining is -0.1: give a number from 0 to 1'),
-    (dict(ema_at='noon'), "ema_at of a SelfTraining is 'noon': choose start or end"),
-    (dict(classes_of='world'), "classes_of of a SelfTraining is 'world': choose image or batch"),
+    (dict(threshold=1.5), 'threshold of SelfTraining is 1.5: give a number from 0 to 1'),
+    (dict(alpha=-0.1), 'alpha of SelfTraining is -0.1: give a number from 0 to 1'),
+    (dict(ema_at='noon'), "ema_at of SelfTraining is 'noon': choose start or end"),
+    (dict(classes_of='world'), "classes_of of SelfTraining is 'world': choose image or batch"),
 ])
 def test_bad_settings_are_named(options, message):
     with pytest.raises(InputError, match=message):
