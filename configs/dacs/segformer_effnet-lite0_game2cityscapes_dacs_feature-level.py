@@ -2,7 +2,7 @@
 _base_ = [
     '../_base_/setups/segformer_effnet-lite0_game2cityscapes.py',
     '../_base_/methods/dacs_segformer_effnet-lite0.py',
-    '../_base_/methods/structseg_segformer_effnet-lite0_game2cityscapes.py'
+    '../_base_/methods/structseg_segformer_effnet-lite0.py'
 ]
 model = dict(
     type='AdvReconSegmentor',

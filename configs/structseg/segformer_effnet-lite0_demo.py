@@ -1,7 +1,7 @@
 # The full method on data that the project draws itself: `make demo` runs it.
 _base_ = [
     'segformer_effnet-lite0_demo_source-only.py',
-    '../_base_/methods/structseg_segformer_effnet-lite0.py'
+    '../_base_/methods/structseg_segformer_effnet-lite0_wide.py'
 ]
 model = dict(
     type='AdvReconSegmentor',

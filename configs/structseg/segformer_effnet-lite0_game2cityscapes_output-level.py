@@ -1,6 +1,6 @@
 _base_ = [
     '../_base_/setups/segformer_effnet-lite0_game2cityscapes.py',
-    '../_base_/methods/structseg_segformer_effnet-lite0_game2cityscapes.py'
+    '../_base_/methods/structseg_segformer_effnet-lite0.py'
 ]
 model = dict(type='AdvReconSegmentor', terms=dict(adversary=_base_.terms.adversary))
 optim_wrapper = dict(adversary=_base_.term_optimizers.adversary)

@@ -1,7 +1,7 @@
 # The full method.
 _base_ = [
     '../_base_/setups/segformer_effnet-lite0_game2video.py',
-    '../_base_/methods/structseg_segformer_effnet-lite0.py'
+    '../_base_/methods/structseg_segformer_effnet-lite0_wide.py'
 ]
 model = dict(type='AdvReconSegmentor', terms=_base_.terms)
 optim_wrapper = _base_.term_optimizers

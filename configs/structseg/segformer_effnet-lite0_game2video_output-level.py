@@ -1,6 +1,6 @@
 _base_ = [
     '../_base_/setups/segformer_effnet-lite0_game2video.py',
-    '../_base_/methods/structseg_segformer_effnet-lite0.py'
+    '../_base_/methods/structseg_segformer_effnet-lite0_wide.py'
 ]
 model = dict(type='AdvReconSegmentor', terms=dict(adversary=_base_.terms.adversary))
 optim_wrapper = dict(adversary=_base_.term_optimizers.adversary)

@@ -11,6 +11,7 @@ from .network import TERMS, Measured
 from .python_text import WIDTH, assignment
 from .target import Target, inference_loader
 
+CONTEXT = 11  # units of the logits that D sees at once, with the paper's dilations
 LONG = 10_000  # iterations from which on self-training's published settings suit
 SCORED = 100  # images of the target, evenly spread, in each score without labels
 BEST = 'agreement'  # that of LabelFreeMetric which can be trusted most: docs/label_free_scores.md
@@ -23,8 +24,7 @@ def method_of(measured: Measured, method: str, max_iters: int,
     Weights and rates are the paper's, from ``configs/_base_/methods/structseg.py``. The widths
     follow what that folder has for encoders of other widths: G is as wide as the power of two
     between one and two times its features, from the stride up to the paper's 512, and D a quarter
-    of that. D's dilations are the paper's (1, 2, 3, 4), where the logits are at stride 8 or more;
-    nearer to pixels these see too little, and they are (1, 6, 12, 18).
+    of that. D's dilations are the paper's.
 
     Self-training is that of DACS, ``dacs.py``. The published threshold and average, of MIC, suit
     40,000 iterations; in fewer than ``LONG`` the teacher must follow sooner and trust more. MIC's
@@ -48,9 +48,7 @@ def method_of(measured: Measured, method: str, max_iters: int,
     base.terms.reconstruction.decoder.update(
         in_channels=measured.in_channels, in_index=measured.in_index, stride=measured.stride,
         channels=width)
-    base.terms.adversary.discriminator.update(
-        channels=max(1, width // 4),
-        dilations=(1, 2, 3, 4) if measured.logits_stride >= 8 else (1, 6, 12, 18))
+    base.terms.adversary.discriminator.channels = max(1, width // 4)
     return tuple({name: part[name].to_dict()  # type: ignore[return-value]
                   for name in TERMS[method] if name in part}
                  for part in (base.terms, base.term_optimizers))
@@ -135,7 +133,8 @@ def _said_of(terms: dict, measured: Measured, max_iters: int) -> str:
         said.append(f'Measured: G decodes output {measured.in_index} of the encoder, '
                     f'{measured.in_channels} channels at stride {measured.stride}.')
     if 'adversary' in terms:
-        said.append(f'Measured: D sees logits at stride {measured.logits_stride}.')
+        said.append(f'Measured: D sees logits at stride {measured.logits_stride}, '
+                    f'{CONTEXT * measured.logits_stride} pixels of a side at once.')
     if {'reconstruction', 'adversary'} & {*terms}:
         said.append("The weights are the paper's, not tuned.")
     return ' '.join(said)

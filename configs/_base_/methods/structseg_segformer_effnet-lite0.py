@@ -7,9 +7,6 @@ terms = dict(
         # At the paper's 1e-5 its gradient at the encoder is a quarter of the segmentation's on
         # game2video, here a twentieth.
         loss_weight=1e-6),
-    # At stride 4 the paper's rates (1, 2, 3, 4) see 40 pixels of a street, these 150.
-    adversary=dict(
-        discriminator=dict(dilations=(1, 6, 12, 18)),
-        # At the paper's 1e-3 the game's gradient at the encoder is a thousandth of the
-        # segmentation's on game2video, here a twentieth.
-        loss_weight=0.1))
+    # At the paper's 1e-3 the game's gradient at the encoder is a thousandth of the segmentation's
+    # on game2video, here a twentieth.
+    adversary=dict(loss_weight=0.1))
