@@ -12,9 +12,9 @@ from structseg_mmseg.models.wrappers import unwrapped
 
 # On game2cityscapes discriminators had 45 to 85 percent, whether their games gained or lost.
 WON = 98.  # percent, on both domains
-# Of the target's gradient at the encoder to the source's. On game2cityscapes a game at a ratio of
-# 0.14 to 0.19 lost points where one at 0.04 gained; on game2video those at 0.06 to 0.08 gained.
-PULL = 0.125
+# Of the target's gradient at the encoder to the source's, as a mean over 100 iterations. On
+# game2cityscapes games that lost reached 0.18 and more, those that gained 0.16, on game2video 0.08.
+PULL = 1 / 6
 SURE = 0.99, 0.01  # shares of the pixels: of everything, of nothing
 # A share of all iterations: from random heads a sound teacher is sure of nothing for a sixth of
 # 600, and predictions lack classes.
@@ -34,8 +34,8 @@ class WatchHook(Hook):
     :class:`PanelHook` could draw, so that it costs little and changes nothing:
 
     - a discriminator has won: it tells both domains apart (``acc_source``, ``acc_target``);
-    - a game pulls too hard: what it sends to the encoder (``target.grad_norm_seg``) is more than an
-      eighth of what the segmentation does (``source.grad_norm_seg``);
+    - a game pulls too hard: what it sends to the encoder (``target.grad_norm_seg``) is more than a
+      sixth of what the segmentation does (``source.grad_norm_seg``);
     - a teacher is sure of every pixel, or of none (``confident``);
     - classes that are common among the source's predictions are gone from the target's, or from its
       pseudo-labels;
@@ -111,8 +111,8 @@ class WatchHook(Hook):
             elif key.endswith('.acc_source') and pull > PULL:
                 yield 'pull', (
                     f'the game of {name} pulls hard at the encoder: {over} its gradient there was '
-                    f"{pull:.2f} of the segmentation's, where games that gained had less than 0.1; "
-                    f'lower model.terms.{name}.loss_weight')
+                    f"{pull:.2f} of the segmentation's, where games that gained had 0.16 at most; "
+                    f'lower model.terms.{name}.loss_weight, or the dilations of its discriminator')
             if key.endswith('.confident') and getattr(terms.get(name), 'threshold', 0) > 0:
                 yield from self._sure(name, mean, over, late)
             if key.endswith('decode.acc_seg'):
