@@ -63,7 +63,7 @@ WRONG = {
     'won': (game(of='features'), dict(max_iters=24, interval=8, rates=(0, 0.01)),
             r'discriminator of adversary has won: .* 8 iterations it took \d+ and \d+ percent.*; '
             r'lower optim_wrapper\.adversary\.optimizer\.lr'),
-    'pull': (game(loss_weight=100.), {}, r'game of adversary pulls hard .*; lower model\.terms\.'
+    'pull': (game(loss_weight=300.), {}, r'game of adversary pulls hard .*; lower model\.terms\.'
              r'adversary\.loss_weight'),
     'everything': (self_training(threshold=0.01), {}, r'sure of 100\.0 percent .*; raise '
                    r'model\.terms\.self_training\.threshold'),
